@@ -1,0 +1,69 @@
+"""The run directory: the one thing a trainer and its viewers share.
+
+The trainer writes with `RunWriter` and takes commands from its `Inbox`; a viewer reads with `RunReader` and sends
+commands with `send`. Nobody else touches the files.
+"""
+
+from tuidl.runs.atomic import sweep_temps, write_atomic
+from tuidl.runs.blocks import MetricsBlock, decode_block, encode_block
+from tuidl.runs.control import VERBS, Command, Inbox, Refused, send, wait_for_answer
+from tuidl.runs.frames import RecordReader, RecordWriter
+from tuidl.runs.identity import Identity, alive
+from tuidl.runs.jsonio import as_float
+from tuidl.runs.layout import RunPaths, create_run, find_run, run_names, runs_dir
+from tuidl.runs.listing import RunSummary, list_runs, summarise
+from tuidl.runs.names import automatic_name, check_name
+from tuidl.runs.reader import RunReader
+from tuidl.runs.status import (
+    FINAL_STATES,
+    LIVE_STATES,
+    Best,
+    Status,
+    StatusWriter,
+    observed_state,
+    read_state,
+    read_status,
+)
+from tuidl.runs.writer import RunWriter, complete_spec, read_spec, write_spec
+
+__all__ = [
+    "FINAL_STATES",
+    "LIVE_STATES",
+    "VERBS",
+    "Best",
+    "Command",
+    "Identity",
+    "Inbox",
+    "MetricsBlock",
+    "RecordReader",
+    "RecordWriter",
+    "Refused",
+    "RunPaths",
+    "RunReader",
+    "RunSummary",
+    "RunWriter",
+    "Status",
+    "StatusWriter",
+    "alive",
+    "as_float",
+    "automatic_name",
+    "check_name",
+    "complete_spec",
+    "create_run",
+    "decode_block",
+    "encode_block",
+    "find_run",
+    "list_runs",
+    "observed_state",
+    "read_spec",
+    "read_state",
+    "read_status",
+    "run_names",
+    "runs_dir",
+    "send",
+    "summarise",
+    "sweep_temps",
+    "wait_for_answer",
+    "write_atomic",
+    "write_spec",
+]

@@ -1,0 +1,111 @@
+"""Who trains a run, told so exactly that no other process can be taken for it.
+
+A process id alone lies: it is reused after a while, after a reboot, and in every container. Together with the boot, the
+process id namespace and the moment the process started (in ticks since boot, which no change of the clock moves) it is
+unique. Nothing here ever signals a process.
+"""
+
+import os
+import platform
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_PROC = Path("/proc")
+_GONE = {b"Z", b"X"}  # ended: a zombie keeps its number until its parent has asked for the exit code
+
+
+class Identity(BaseModel):
+    """One process on one machine.
+
+    `boot_id` is empty and `pid_namespace` 0 on systems that have none. `start_ticks` is the time the process
+    started: clock ticks since boot on Linux, elsewhere hundredths of a second since 1970.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    host: str
+    boot_id: str
+    pid: Annotated[int, Field(gt=0, lt=2**31)]
+    pid_namespace: int
+    start_ticks: int
+    uid: int
+
+    @classmethod
+    def current(cls) -> "Identity":
+        """Return the identity of this process."""
+        pid = os.getpid()
+        return cls(
+            host=platform.node(),
+            boot_id=_boot_id(),
+            pid=pid,
+            pid_namespace=_pid_namespace(),
+            start_ticks=_start_ticks(pid) or 0,
+            uid=os.getuid(),
+        )
+
+
+def alive(identity: Identity) -> bool | None:
+    """Say whether the process of `identity` still runs: True, False, or None when that cannot be told from here."""
+    boot_id = _boot_id()
+    if identity.boot_id != boot_id:
+        # Another boot of this machine: it ended with that boot. Another machine: who knows.
+        return False if identity.host == platform.node() else None
+    if not boot_id and identity.host != platform.node():
+        return None
+    if identity.pid_namespace != _pid_namespace():
+        return None  # the same number is another process in there
+    try:
+        ticks = _start_ticks(identity.pid)
+    except OSError:
+        return None
+    if ticks is None and _may_be_hidden(identity):
+        return None
+    return ticks == identity.start_ticks
+
+
+def _boot_id() -> str:
+    try:
+        return (_PROC / "sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _pid_namespace() -> int:
+    try:
+        return (_PROC / "self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+
+
+def _start_ticks(pid: int) -> int | None:
+    """Return when process `pid` started, or None when there is no such running process. Raises OSError."""
+    if not (_PROC / "self/stat").exists():
+        return _start_elsewhere(pid)
+    try:
+        text = (_PROC / str(pid) / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field is the program's name in brackets and may itself hold blanks and brackets.
+    fields = text.rpartition(b")")[2].split()
+    return None if fields[0] in _GONE else int(fields[19])
+
+
+def _start_elsewhere(pid: int) -> int | None:
+    import psutil  # slow to load, and Linux does not need it
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time() * 100)
+    except psutil.NoSuchProcess:
+        return None
+    except psutil.Error as error:
+        raise OSError(str(error)) from error
+
+
+def _may_be_hidden(identity: Identity) -> bool:
+    """Say whether /proc may hide the process, as it does from other users when mounted with `hidepid`."""
+    if not _boot_id() or identity.uid == os.geteuid() or os.geteuid() == 0:
+        return False
+    return not (_PROC / "1/stat").exists()

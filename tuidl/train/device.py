@@ -1,0 +1,80 @@
+"""Choice of device and number format, each with the reason that is shown to the user."""
+
+import os
+import warnings
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from tuidl.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and in what numbers a run computes, and why."""
+
+    device: torch.device
+    precision: str
+    threads: int
+    reasons: tuple[str, ...]
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which forward passes run: bf16 for the heavy operations, or nothing special."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    @property
+    def name(self) -> str:
+        """Return what the hardware is called."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"{self.device.type} ({self.threads} threads)" if self.device.type == "cpu" else self.device.type
+
+
+def choose(device: str = "auto", precision: str = "auto", threads: int = 0) -> Hardware:
+    """Return the hardware for a run; DeviceError names the devices that exist when the wanted one does not."""
+    chosen, why_device = choose_device(device)
+    number_format, why_format = choose_precision(chosen, precision)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = threads or cores
+    torch.set_num_threads(count)
+    return Hardware(chosen, number_format, count, (f"device {chosen}: {why_device}", f"precision {number_format}: {why_format}"))
+
+
+def available() -> list[str]:
+    """Return the devices that exist here, best first."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an old driver warns on each question; doctor explains it once
+        cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+def choose_device(wanted: str) -> tuple[torch.device, str]:
+    """Return the device and the reason: the GPU with the most free memory under auto."""
+    found = available()
+    if wanted == "auto":
+        gpus = [name for name in found if name.startswith("cuda")]
+        if len(gpus) > 1:
+            free = {name: torch.cuda.mem_get_info(name)[0] for name in gpus}
+            best = max(gpus, key=lambda name: free[name])
+            return torch.device(best), f"it has the most free memory of {len(gpus)} GPUs ({free[best] / 2**30:.0f} GiB)"
+        return torch.device(found[0]), "the only GPU" if gpus else "no CUDA GPU is usable here (tuidl doctor says why)"
+    name = "cuda:0" if wanted == "cuda" else wanted
+    if name not in found:
+        raise DeviceError(f"device {wanted!r} does not exist here; choose one of auto, {', '.join(found)} (tuidl doctor says more)")
+    return torch.device(name), "asked for"
+
+
+def choose_precision(device: torch.device, wanted: str) -> tuple[str, str]:
+    """Return fp32 or bf16 and the reason."""
+    if wanted != "auto":
+        return wanted, "asked for"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", f"{torch.cuda.get_device_name(device)} computes bf16 in hardware"
+        return "fp32", f"{torch.cuda.get_device_name(device)} has no bf16 hardware"
+    if device.type == "cpu":
+        if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
+            return "bf16", "this processor computes bf16 in hardware"
+        return "fp32", "this processor has no bf16 hardware"
+    return "fp32", f"bf16 is not proven on {device.type}"

@@ -1,0 +1,285 @@
+"""The training loop: a generator of typed events that knows no model, no optimizer and no screen.
+
+    for event in fit(task, spec, control):
+        ...                     # record it, print it, test it
+
+Pausing is not asking for the next event; cancelling is closing the generator.
+"""
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from tuidl.errors import UsageError
+from tuidl.spec.load import value_at, with_live_change
+from tuidl.spec.run import RunSpec
+from tuidl.spec.schedules import Position
+from tuidl.train import events
+from tuidl.train.events import Event, Report
+from tuidl.train.meter import Meter
+from tuidl.train.tasks.base import Pieces, R, Task
+
+DRAIN_EVERY = 0.1  # seconds between looks at the clock-driven work: metrics, commands
+PAUSE_NAP = 0.05  # seconds between looks at the inbox while paused
+
+Events = Generator[Event, None, R]
+
+
+class Order(Protocol):
+    """A command for the run: `stop`, `pause`, `continue`, `set`, `evaluate-now` or `sample-now`."""
+
+    @property
+    def id(self) -> str:
+        """Name of the command, for the answer."""
+        ...
+
+    @property
+    def verb(self) -> str:
+        """What to do."""
+        ...
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """`key` and `value` of a `set`."""
+        ...
+
+
+class Control(Protocol):
+    """Where commands come from."""
+
+    def poll(self) -> Sequence[Order]:
+        """Return the commands that have come since the last call."""
+        ...
+
+
+class NoControl:
+    """Nobody gives commands."""
+
+    def poll(self) -> Sequence[Order]:
+        """Return nothing."""
+        return ()
+
+
+@dataclass
+class State:
+    """Everything the loop changes while it runs, besides the task: what a resumed run must restore."""
+
+    step: int = 0
+    seconds: float = 0.0  # of training and evaluation, pauses left out
+    history: list[float] = field(default_factory=list)  # deciding metric of each evaluation, turned so that smaller is better
+    best: float = math.inf
+    best_step: int = 0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    stale: int = 0  # evaluations since the best one
+    metrics: dict[str, float] = field(default_factory=dict)  # newest value of each
+
+
+def fit(
+    task: Task, spec: RunSpec, control: Control | None = None, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Event]:
+    """Train `task` as `spec` says and yield what happens; the last event is `Finished`."""
+    yield from Fit(task, spec, control or NoControl(), clock).run()
+
+
+class Fit:
+    """One run of the loop. Read `run` first."""
+
+    def __init__(self, task: Task, spec: RunSpec, control: Control, clock: Callable[[], float]) -> None:
+        self.task, self.spec, self.control, self.clock = task, spec, control, clock
+        self.meter = Meter(task.columns, task.hardware.device)
+        self.state = State()
+        epochs = spec.training.epochs * task.steps_per_epoch
+        self.total = min(epochs, spec.training.max_steps or epochs)
+        self.ending: tuple[str, str] | None = None  # status and reason, once the run is to end
+        self.paused = False
+        self.wanted: list[str] = []  # evaluate-now and sample-now, waiting for the end of the step
+        self._mark = clock()
+        self._drained_at = 0.0  # training seconds
+
+    def run(self) -> Events[None]:
+        """Train epoch by epoch, evaluate after each, and test once with the best weights."""
+        yield from self._in_pieces(self.task.prepare())
+        yield events.Started(0, {**self.task.facts(), "steps": self.total, "steps_per_epoch": self.task.steps_per_epoch})
+        state = self.state
+        while state.step < self.total and not self.ending:
+            epoch, index = divmod(state.step, self.task.steps_per_epoch)
+            if index == 0:
+                self.task.begin_epoch(epoch)
+            lr = self.spec.optimizer.lr * self._lr_factor()
+            self.meter.write(self.task.step(index, lr), lr)
+            state.step += 1
+            if self._time_to_drain():
+                yield from self._drain()
+                yield from self._serve()
+            every = self.spec.evaluation.every_steps
+            if index + 1 == self.task.steps_per_epoch or state.step == self.total or (every and state.step % every == 0):
+                yield from self._drain(wait=True)
+                yield from self._evaluate()
+        yield from self._drain(wait=True)
+        yield from self._finish()
+
+    def _lr_factor(self) -> float:
+        at = Position(self.state.step, self.total, self.task.steps_per_epoch, self.state.history)
+        return self.spec.schedule.factor(at)
+
+    def _tick(self) -> float:
+        """Move the run's own clock on and return it."""
+        now = self.clock()
+        self.state.seconds += now - self._mark
+        self._mark = now
+        return self.state.seconds
+
+    def _time_to_drain(self) -> bool:
+        return self.meter.full or self.clock() - self._mark >= DRAIN_EVERY
+
+    def _drain(self, wait: bool = False) -> Events[None]:
+        """Bring the steps' numbers to the host, and end the run where one of them is not finite."""
+        before, now = self._drained_at, self._tick()
+        for block in self.meter.drain(wait):
+            self._drained_at = now
+            yield events.Metrics(block.first + len(block) - 1, block, (before, now))
+            self.state.metrics |= {name: values[-1] for name, values in block.columns.items()}
+            broken = [
+                (block.first + row, name)
+                for name, values in block.columns.items()
+                for row, value in enumerate(values)
+                if not math.isfinite(value)
+            ]
+            if broken and not (self.ending and self.ending[0] == "diverged"):
+                step, name = min(broken)
+                self.ending = ("diverged", f"{name} is not finite at step {step}; the weights are those of step {step - 1}")
+
+    def _serve(self) -> Events[None]:
+        """Carry out the commands that have come, and wait here while paused."""
+        yield from self._obey()
+        if self.paused and not self.ending:
+            self._tick()
+            yield events.StateChanged(self.state.step, "paused")
+            while self.paused and not self.ending:
+                time.sleep(PAUSE_NAP)
+                yield events.Heartbeat(self.state.step, "paused")
+                yield from self._obey()
+                yield from self._do_wanted()
+            self._mark = self.clock()  # a pause is no training time
+            yield events.StateChanged(self.state.step, "running")
+        yield from self._do_wanted()
+
+    def _obey(self) -> Events[None]:
+        for command in self.control.poll():
+            try:
+                text = yield from self._carry_out(command)
+                yield events.Answered(self.state.step, command.id, command.verb, True, text)
+            except UsageError as error:
+                yield events.Answered(self.state.step, command.id, command.verb, False, str(error))
+
+    def _carry_out(self, command: Order) -> Events[str]:
+        match command.verb:
+            case "stop":
+                self.ending = ("stopped", "stopped by command")
+                return "stops after this step, with a checkpoint"
+            case "pause":
+                self.paused = True
+                return f"paused after step {self.state.step}"
+            case "continue":
+                self.paused = False
+                return "running"
+            case "set":
+                return (yield from self._set(command.arguments["key"], command.arguments["value"]))
+            case "evaluate-now" | "sample-now":
+                self.wanted.append(command.verb)
+                return "begins after this step"
+            case verb:
+                raise UsageError(f"{verb!r} is no command for a run")
+
+    def _set(self, key: str, value: str) -> Events[str]:
+        changed = with_live_change(self.spec, key, value)
+        before, after = value_at(self.spec, key), value_at(changed, key)
+        self.spec = changed
+        self.task.configure(self.spec)
+        yield events.Changed(self.state.step, key, before, after)
+        return f"{key} is {after} from step {self.state.step + 1} on"
+
+    def _do_wanted(self) -> Events[None]:
+        while self.wanted and not self.ending:
+            wanted = self.wanted.pop(0)
+            if wanted == "sample-now":
+                yield from self._sample()
+            else:
+                yield from self._evaluate(scheduled=False)
+
+    def _in_pieces(self, work: Pieces[R]) -> Events[R]:
+        """Do long work piece by piece, alive and obedient in between, and return its result."""
+        while True:
+            try:
+                doing = next(work)
+            except StopIteration as done:
+                result: R = done.value
+                return result
+            yield events.Heartbeat(self.state.step, doing)
+            yield from self._obey()
+
+    def _evaluate(self, scheduled: bool = True) -> Events[None]:
+        """Measure on the validation data, keep the best weights, and decide about stopping early.
+
+        An evaluation that was asked for by hand (`scheduled` False) is shown but decides nothing, so that looking at a run
+        never changes it.
+        """
+        if self.ending and self.ending[0] == "diverged":
+            return
+        state = self.state
+        yield events.StateChanged(state.step, "evaluating")
+        report: Report = yield from self._in_pieces(self.task.evaluate())
+        better = scheduled and self._judge(report)
+        state.metrics |= report.metrics
+        self._tick()
+        yield events.Evaluated(state.step, state.step / self.task.steps_per_epoch, report, best=better)
+        yield from self._sample()
+        if scheduled:
+            if better:
+                state.best_weights = {name: value.detach().clone() for name, value in self.task.state().items()}
+            yield events.Checkpoint(state.step, self.task.state(), dict(report.metrics), best=better)
+        yield events.StateChanged(state.step, "paused" if self.paused else "running")
+
+    def _judge(self, report: Report) -> bool:
+        """Note the deciding metric; return whether it was never better. A value that is not finite is never the best."""
+        state, stop = self.state, self.spec.early_stopping
+        value = report.metrics[self.spec.metric]
+        value = -value if self.spec.larger_is_better else value
+        state.history.append(value if math.isfinite(value) else math.inf)
+        better = value < state.best - (stop.min_delta if state.history[:-1] else 0.0)
+        if better:
+            state.best, state.best_step, state.best_metrics, state.stale = value, state.step, dict(report.metrics), 0
+        else:
+            state.stale += 1
+        if stop.patience and state.stale >= stop.patience and not self.ending:
+            self.ending = (
+                "completed",
+                f"early stopping: {self.spec.metric} has not improved in {state.stale} evaluations; "
+                f"best at step {state.best_step}",
+            )
+        return better
+
+    def _sample(self) -> Events[None]:
+        report = yield from self._in_pieces(self.task.sample())
+        if report:
+            yield events.Sampled(self.state.step, report)
+
+    def _finish(self) -> Events[None]:
+        status, reason = self.ending or ("completed", "all steps done")
+        state = self.state
+        if status == "stopped":
+            yield events.Checkpoint(state.step, self.task.state(), {}, best=False)
+        if status == "completed" and state.best_weights:
+            self.task.load(state.best_weights)
+            report = yield from self._in_pieces(self.task.test())
+            state.metrics |= report.metrics
+            yield events.Evaluated(state.step, state.step / self.task.steps_per_epoch, report, final=True)
+        metrics = state.metrics | {f"best_{name}": value for name, value in state.best_metrics.items()}
+        if state.best_metrics:
+            metrics["best_step"] = float(state.best_step)
+        yield events.Finished(state.step, status, reason, state.step / self.task.steps_per_epoch, self._tick(), metrics)

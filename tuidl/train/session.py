@@ -1,0 +1,163 @@
+"""One run from its directory: read the spec, choose the hardware, load the data, train, record, and say how it ended."""
+
+import platform
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+import tuidl
+from tuidl.errors import DeviceError, DivergedError, StorageError, TuidlError
+from tuidl.runs import Inbox, RunPaths, read_spec
+from tuidl.runs.control import Command, Refused
+from tuidl.spec import RunSpec, validate
+from tuidl.spec.tasks import TASKS
+from tuidl.text import clean
+from tuidl.train import events
+from tuidl.train.data.load import Progress, load
+from tuidl.train.device import Hardware, choose
+from tuidl.train.events import Event
+from tuidl.train.loop import fit
+from tuidl.train.models.layers import resolve
+from tuidl.train.recorder import Recorder
+from tuidl.train.tasks.base import Task
+
+Listener = Callable[[Event], None]
+
+
+class Door:
+    """Where the loop gets its commands: the run's inbox, and the signals that this process has received."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.signal: int | None = None  # set by a signal handler; the loop then stops with a checkpoint
+        self._inbox = Inbox(paths)
+        self._told = False
+
+    def poll(self) -> list[Command]:
+        """Return the commands that have come, junk turned into something that the loop refuses."""
+        found = [Command(item.id, f"refused: {item.reason}") if isinstance(item, Refused) else item for item in self._inbox.poll()]
+        if self.signal is not None and not self._told:
+            self._told = True
+            found.append(Command(f"signal-{self.signal}", "stop"))
+        return found
+
+
+def conduct(paths: RunPaths, listen: Listener, door: Door, progress: Progress | None = None, download: bool = True) -> int:
+    """Carry out the run in `paths` and return its exit code; `listen` is told each event after it is recorded.
+
+    Raises TuidlError, with its exit code, for everything a user can meet; the run directory then says `failed` and why.
+    """
+    asked = read_spec(paths)
+    spec = validate(asked["spec"], where=str(paths.spec))
+    recorder = Recorder(paths, spec)
+    try:
+        for event in _train(paths, spec, asked.get("data_dir"), door, recorder, progress, download):
+            recorder.record(event)
+            listen(event)
+            if isinstance(event, events.Finished):
+                finished = event
+        code = _exit_code(finished.status, door)
+        recorder.status(state=finished.status, reason=finished.reason, step=finished.step, exit_code=code)
+        return code
+    except BaseException as error:
+        known = translate(error)
+        _log(paths, error)
+        try:
+            recorder.fail(clean(str(known), limit=500), exit_code_of(known, door))
+        except (StorageError, OSError):
+            pass  # the disk that failed the run cannot take its epitaph either
+        if known is error:
+            raise
+        raise known from error
+    finally:
+        recorder.close()
+
+
+def _train(
+    paths: RunPaths, spec: RunSpec, data_dir: str | None, door: Door, recorder: Recorder, progress: Progress | None, download: bool
+) -> Iterator[Event]:
+    hardware = choose(spec.device, spec.precision, spec.training.threads)
+    directory = Path(data_dir) if data_dir else None
+    data = load(spec.data, directory=directory, device=hardware.device, progress=progress, download=download)
+    origin = data.origin
+    recorder.writer.complete_spec({
+        "device": {"name": hardware.name, "kind": str(hardware.device), "precision": hardware.precision, "threads": hardware.threads},
+        "reasons": list(hardware.reasons),
+        "versions": versions(),
+        "data": {"asked": origin.asked, "used": origin.used, "stand_in": origin.stand_in, "reason": origin.reason, "files": origin.files},
+    })  # fmt: skip
+    if origin.stand_in:
+        yield events.Warned(0, origin.reason)
+    task = build_task(spec, data, hardware)
+    yield from (_with_hardware(event, hardware, data) for event in fit(task, spec, door))
+
+
+def build_task(spec: RunSpec, data: Any, hardware: Hardware) -> Task:
+    """Return the task of `spec` with freshly initialised models; the seed decides every random number from here on."""
+    torch.manual_seed(spec.seed)
+    task: Task = resolve(TASKS[spec.task])(spec, data, hardware)
+    return task
+
+
+def _with_hardware(event: Event, hardware: Hardware, data: Any) -> Event:
+    if not isinstance(event, events.Started):
+        return event
+    origin = data.origin
+    facts = {
+        **event.facts, "device": hardware.name, "precision": hardware.precision, "reasons": list(hardware.reasons),
+        "data": origin.used, "stand_in": origin.stand_in,
+    }  # fmt: skip
+    return events.Started(event.step, facts)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide whether a run can be repeated to the bit."""
+    return {
+        "tuidl": tuidl.__version__, "python": platform.python_version(), "torch": torch.__version__,
+        "numpy": numpy.__version__, "cuda": torch.version.cuda or "", "platform": platform.platform(),
+    }  # fmt: skip
+
+
+def translate(error: BaseException) -> BaseException:
+    """Return a device's or disk's error in the user's words, any other as it is."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        return DeviceError("the device is out of memory; lower training.batch_size or the model's width, or choose another --device")
+    if isinstance(error, torch.AcceleratorError) or (isinstance(error, RuntimeError) and "CUDA error" in text):
+        return DeviceError(f"the device failed: {clean(text, limit=200)}; tuidl doctor says more")
+    if isinstance(error, OSError) and not isinstance(error, TuidlError):
+        return StorageError(f"{clean(str(error), limit=300)}")
+    return error
+
+
+def exit_code_of(error: BaseException, door: Door) -> int:
+    """Return what the process ends with after `error`."""
+    if isinstance(error, TuidlError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + (door.signal or 2)
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return 1
+
+
+def _exit_code(status: str, door: Door) -> int:
+    if status == "diverged":
+        return DivergedError.exit_code
+    if status == "stopped" and door.signal is not None:
+        return 128 + door.signal
+    return 0
+
+
+def _log(paths: RunPaths, error: BaseException) -> None:
+    """Append the traceback to the run's log, for whoever has to mend tuidl."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return
+    try:
+        with paths.trainer_log.open("a", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError:
+        pass

@@ -1,0 +1,119 @@
+"""What the loop asks of a task. A task owns its models, losses, optimizers and data; the loop knows none of them."""
+
+from collections.abc import Generator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+from tuidl.spec.run import RunSpec
+from tuidl.train.device import Hardware
+from tuidl.train.events import Report
+from tuidl.train.updater import Updater
+
+R = TypeVar("R")
+Pieces = Generator[str, None, R]  # long work in pieces: yields what it is doing, returns its result
+
+
+class Task(Protocol):
+    """A thing to learn.
+
+    `columns` names what `step` returns: 0-d float tensors on the device, never floats, so that no step waits for the device.
+    """
+
+    columns: tuple[str, ...]
+    hardware: Hardware
+    steps_per_epoch: int
+
+    def prepare(self) -> Pieces[None]:
+        """Do what must be ready before the first step, such as training a judge."""
+        ...
+
+    def configure(self, spec: RunSpec) -> None:
+        """Take over live settings; they hold from the next step on."""
+        ...
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Lay out the order of the data, a function of (seed, epoch)."""
+        ...
+
+    def step(self, index: int, lr: float) -> Sequence[Tensor]:
+        """Take step `index` of the epoch with learning rate `lr`; return one number for each column."""
+        ...
+
+    def evaluate(self) -> Pieces[Report]:
+        """Measure the model on the validation data, without touching any random state of the training."""
+        ...
+
+    def test(self) -> Pieces[Report]:
+        """Measure the model on the test data; the loop calls this once, at the end, with the best weights."""
+        ...
+
+    def sample(self) -> Pieces[Report | None]:
+        """Return what the model makes on its own, or None where it makes nothing."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the weights by name."""
+        ...
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Put the weights back."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a viewer wants to know at the start: parameters, labels, sizes."""
+        ...
+
+
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Let every dropout layer of `model` switch off this share of its units from now on."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+
+
+class OneModel:
+    """What tasks with one model and one optimizer have in common."""
+
+    columns = ("loss", "accuracy", "penalty", "grad_norm", "update_ratio")
+    model: nn.Module
+    updater: Updater
+    hardware: Hardware
+    spec: RunSpec
+
+    def prepare(self) -> Pieces[None]:
+        """Nothing to prepare."""
+        yield from ()
+
+    def configure(self, spec: RunSpec) -> None:
+        """Take over live settings."""
+        self.spec = spec
+        self.updater.configure(spec)
+        set_dropout(self.model, spec.regularization.dropout)
+
+    def finish_step(self, loss: Tensor, accuracy: Tensor, lr: float) -> Sequence[Tensor]:
+        """Add the regularizers' gradient to that of the loss, update the weights, and return the step's columns."""
+        penalty = self.updater.penalty()
+        if penalty.requires_grad:
+            self.updater.backward(penalty)
+        penalty = penalty.detach()
+        self.updater.step(loss + penalty, lr)
+        return loss, accuracy, penalty, self.updater.grad_norm, self.updater.update_ratio
+
+    def sample(self) -> Pieces[Report | None]:
+        """Return None: most models make nothing on their own."""
+        yield from ()
+        return None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the weights by name."""
+        return dict(self.model.state_dict())
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Put the weights back."""
+        self.model.load_state_dict(state)
+
+    @property
+    def parameters(self) -> int:
+        """Return how many numbers are learned."""
+        return sum(parameter.numel() for parameter in self.model.parameters())

@@ -1,0 +1,199 @@
+"""Generative adversarial network: one task with two models and two optimizers."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuidl.spec.losses import AdversarialLoss
+from tuidl.spec.models import Adversarial
+from tuidl.spec.run import RunSpec
+from tuidl.train.data.augment import augment
+from tuidl.train.data.load import ImageData, ImageSplit, order
+from tuidl.train.device import Hardware
+from tuidl.train.events import Artifact, Report
+from tuidl.train.losses import NonSaturating
+from tuidl.train.models.adversarial import Discriminator, Generator
+from tuidl.train.models.layers import resolve
+from tuidl.train.scorer import Judgement, Scorer, load_scorer
+from tuidl.train.tasks.base import Pieces, set_dropout
+from tuidl.train.tasks.images import grid
+from tuidl.train.updater import Updater
+
+DRAWN_AT_ONCE = 500  # images drawn in one go where no gradient is kept
+
+
+class Gan:
+    """Learns to draw images. A step is `d_steps` updates of the discriminator and one of the generator.
+
+    `d_real` and `d_fake` are what the discriminator makes of real and drawn images: probabilities where the loss has them.
+    Images are bytes scaled to −1..1.
+    """
+
+    columns = ("g_loss", "d_loss", "d_real", "d_fake", "grad_norm", "d_grad_norm", "update_ratio")
+
+    def __init__(self, spec: RunSpec, data: ImageData, hardware: Hardware) -> None:
+        assert isinstance(spec.loss, AdversarialLoss) and isinstance(spec.model, Adversarial)
+        self.data, self.hardware, self.seed = data, hardware, spec.seed
+        device, self.d_steps, self.latent = hardware.device, spec.loss.d_steps, spec.model.latent
+        self.loss: NonSaturating = resolve(spec.loss.entry)(spec.loss)
+        models = resolve(spec.model.entry)(
+            spec.model, tuple(data.train.images.shape[1:]), spec.regularization.dropout, critic_norm=not self.loss.penalty
+        )
+        self.generator: Generator = models[0].to(device=device, memory_format=torch.channels_last)
+        self.discriminator: Discriminator = models[1].to(device=device, memory_format=torch.channels_last)
+        self.g_updater = Updater(self.generator, spec)
+        self.d_updater = Updater(self.discriminator, spec, lr_factor=spec.loss.d_lr_factor)
+        self.random = torch.Generator(device).manual_seed(spec.seed)  # of the noise and the augmentation
+        fixed = torch.Generator(device).manual_seed(spec.seed + 1)
+        self.grid_noise = torch.randn(spec.evaluation.sample_images, self.latent, generator=fixed, device=device)
+        self.score_noise = torch.randn(spec.evaluation.score_images, self.latent, generator=fixed, device=device)
+        self.batch_size = min(spec.training.batch_size, len(data.train.images) // self.d_steps)
+        self.full_batch = spec.optimizer.full_batch
+        self.steps_per_epoch = 1 if self.full_batch else len(data.train.images) // (self.batch_size * self.d_steps)
+        self.scorer: Scorer | None = None
+        self.configure(spec)
+
+    def prepare(self) -> Pieces[None]:
+        """Get the classifier that judges drawn images, training it once where none is kept yet."""
+        self.scorer = yield from load_scorer(self.data, self.hardware)
+
+    def configure(self, spec: RunSpec) -> None:
+        """Take over live settings."""
+        assert isinstance(spec.loss, AdversarialLoss)
+        self.spec = spec
+        self.strengths = {key: strength for key, strength in spec.augmentation.model_dump().items() if strength}
+        self.loss = resolve(spec.loss.entry)(spec.loss)
+        self.d_updater.lr_factor = spec.loss.d_lr_factor
+        for updater in (self.g_updater, self.d_updater):
+            updater.configure(spec)
+        set_dropout(self.discriminator, spec.regularization.dropout)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Shuffle the training images."""
+        self.order = order(len(self.data.train.images), self.seed, epoch, self.hardware.device)
+        self.generator.train()
+        self.discriminator.train()
+
+    def step(self, index: int, lr: float) -> Sequence[Tensor]:
+        """Teach the discriminator with real and drawn images, then the generator with the discriminator's gradient."""
+        first = index * self.d_steps * self.batch_size
+        for turn in range(self.d_steps):
+            begin = first + turn * self.batch_size
+            batches = self.order.split(self.batch_size) if self.full_batch else [self.order[begin:][: self.batch_size]]
+            d_loss, d_real = self._teach_discriminator(batches, lr)
+        g_loss, d_fake = self._teach_generator([len(batch) for batch in batches], lr)
+        return g_loss, d_loss, d_real, d_fake, self.g_updater.grad_norm, self.d_updater.grad_norm, self.g_updater.update_ratio
+
+    def _teach_discriminator(self, batches: Sequence[Tensor], lr: float) -> tuple[Tensor, Tensor]:
+        total = belief = torch.zeros((), device=self.hardware.device)
+        for batch in batches:
+            real = self.scaled(self.data.train.images[batch])
+            if self.strengths:
+                real = augment(real, self.strengths, self.random, -1.0)
+            with self.hardware.autocast():
+                with torch.no_grad():
+                    drawn = self.generator(self._noise(len(batch)))
+                on_real, on_drawn = self.discriminator(real).float(), self.discriminator(drawn).float()
+            loss = self.loss.discriminator(on_real, on_drawn)
+            if self.loss.penalty:
+                loss = loss + self.loss.penalty * self._slope_penalty(real, drawn.float())
+            loss = (loss + self.d_updater.penalty()) / len(batches)
+            self.d_updater.backward(loss)
+            total = total + loss.detach()
+            belief = belief + self.loss.belief(on_real.detach()).mean() / len(batches)
+        self.d_updater.step(total, lr)
+        return total, belief
+
+    def _teach_generator(self, sizes: Sequence[int], lr: float) -> tuple[Tensor, Tensor]:
+        total = belief = torch.zeros((), device=self.hardware.device)
+        for size in sizes:
+            with self.hardware.autocast():
+                on_drawn = self.discriminator(self.generator(self._noise(size))).float()
+            loss = (self.loss.generator(on_drawn) + self.g_updater.penalty()) / len(sizes)
+            self.g_updater.backward(loss)
+            total = total + loss.detach()
+            belief = belief + self.loss.belief(on_drawn.detach()).mean() / len(sizes)
+        self.g_updater.step(total, lr)
+        return total, belief
+
+    def _slope_penalty(self, real: Tensor, drawn: Tensor) -> Tensor:
+        """Return (‖∇D(x̂)‖ − 1)² at random points x̂ between real and drawn images (Gulrajani et al. 2017)."""
+        mix = torch.rand(len(real), 1, 1, 1, generator=self.random, device=real.device)
+        between = (mix * real + (1 - mix) * drawn).requires_grad_(True)
+        (slope,) = torch.autograd.grad(self.discriminator(between).sum(), between, create_graph=True)
+        return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+    def _noise(self, count: int) -> Tensor:
+        return torch.randn(count, self.latent, generator=self.random, device=self.hardware.device)
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Return bytes as floats in −1..1."""
+        return images.contiguous(memory_format=torch.channels_last).float() / 127.5 - 1
+
+    @torch.no_grad()
+    def draw(self, noise: Tensor) -> Tensor:
+        """Return the images of `noise` [B, latent] in evaluation mode, as bytes."""
+        self.generator.eval()
+        with self.hardware.autocast():
+            images = self.generator(noise).float()
+        self.generator.train()
+        return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    def evaluate(self) -> Pieces[Report]:
+        """Return score, Fréchet distance and classes drawn, against the validation images."""
+        return (yield from self._judge(self.data.val, ""))
+
+    def test(self) -> Pieces[Report]:
+        """Return the same against the test images."""
+        return (yield from self._judge(self.data.test, "test_"))
+
+    def _judge(self, split: ImageSplit, prefix: str) -> Pieces[Report]:
+        if self.scorer is None:
+            yield from self.prepare()
+        assert self.scorer is not None
+        drawn = []
+        for start in range(0, len(self.score_noise), DRAWN_AT_ONCE):
+            drawn.append(self.draw(self.score_noise[start : start + DRAWN_AT_ONCE]))
+            yield f"drawing {start + len(drawn[-1])}/{len(self.score_noise)}"
+        found: Judgement = yield from self.scorer.judge(torch.cat(drawn), split)
+        metrics = {
+            f"{prefix}score": found.score, f"{prefix}frechet": found.frechet, f"{prefix}classes": float(found.classes),
+            "scorer_accuracy": self.scorer.accuracy,
+        }  # fmt: skip
+        content = json.dumps({
+            "labels": list(self.data.labels), "drawn": found.histogram, "images": len(self.score_noise),
+            "judge": {"accuracy": self.scorer.accuracy, "trained_on": self.scorer.trained_on},
+        })  # fmt: skip
+        return Report(metrics, (Artifact(f"{prefix or 'val_'}histogram.json", content.encode(), {"kind": "histogram"}),))
+
+    def sample(self) -> Pieces[Report | None]:
+        """Return the grid of images that the same noise gives each time."""
+        images = self.draw(self.grid_noise)
+        yield "drawing samples"
+        columns = max(1, round(len(images) ** 0.5))
+        return Report({}, (grid("drawn", images, columns),))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the weights of both models by name."""
+        return {
+            **{f"generator.{name}": value for name, value in self.generator.state_dict().items()},
+            **{f"discriminator.{name}": value for name, value in self.discriminator.state_dict().items()},
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Put the weights of both back."""
+        for name, model in (("generator.", self.generator), ("discriminator.", self.discriminator)):
+            model.load_state_dict({key.removeprefix(name): value for key, value in state.items() if key.startswith(name)})
+
+    def facts(self) -> dict[str, Any]:
+        """Return the size of models and data."""
+        count = {"generator": self.generator, "discriminator": self.discriminator}
+        sizes = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in count.items()}
+        return {
+            "parameters": sum(sizes.values()), "parameters_of": sizes,
+            "labels": list(self.data.labels), "shape": list(self.data.train.images.shape[1:]),
+            "examples": {name: len(getattr(self.data, name).images) for name in ("train", "val", "test")},
+        }  # fmt: skip

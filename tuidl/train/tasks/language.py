@@ -1,0 +1,146 @@
+"""Language model: the next character of a text, read in parallel streams with a memory that is carried along."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tuidl.errors import UsageError
+from tuidl.spec.models import Recurrent
+from tuidl.spec.run import RunSpec
+from tuidl.train.data.load import TextData, order
+from tuidl.train.device import Hardware
+from tuidl.train.events import Artifact, Report
+from tuidl.train.models.layers import resolve
+from tuidl.train.models.recurrent import CharRNN
+from tuidl.train.tasks.base import OneModel, Pieces
+from tuidl.train.updater import Updater
+
+EVALUATION_STREAMS = 32  # texts read side by side, each from an empty memory that is then carried
+
+
+class Language(OneModel):
+    """Learns p(next character | text so far) with one recurrent model and one optimizer.
+
+    The training text is cut into `batch_size` streams that are read side by side, `unroll` characters a step; with
+    `carry_state` the hidden state goes on from step to step, without its gradient. Losses are nats a character.
+    """
+
+    model: CharRNN
+
+    def __init__(self, spec: RunSpec, data: TextData, hardware: Hardware) -> None:
+        assert isinstance(spec.model, Recurrent)
+        self.data, self.hardware, self.seed = data, hardware, spec.seed
+        self.unroll: int = spec.model.unroll
+        self.carry: bool = spec.model.carry_state
+        self.model: CharRNN = resolve(spec.model.entry)(spec.model, len(data.vocabulary), spec.regularization.dropout)
+        self.model.to(hardware.device)
+        self.loss = resolve(spec.loss.entry)(spec.loss, len(data.vocabulary), hardware.device)
+        self.updater = Updater(self.model, spec)
+        self.streams = min(spec.training.batch_size, max(1, (len(data.train) - 1) // (self.unroll + 1)))
+        windows = (len(data.train) - 1) // self.streams // self.unroll - (1 if self.carry else 0)
+        if windows < 1:
+            raise UsageError(f"the text has only {len(data.train)} characters to train on; lower model.unroll or training.batch_size")
+        self.windows = windows
+        self.full_batch = spec.optimizer.full_batch
+        self.steps_per_epoch = 1 if self.full_batch else windows
+        self.configure(spec)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Start the streams at a place that depends on (seed, epoch); without carried state, shuffle all windows."""
+        device = self.hardware.device
+        if self.carry:
+            begin = order(self.unroll, self.seed, epoch, device)[0]
+            stride = (len(self.data.train) - self.unroll - 1) // self.streams
+            streams = begin + stride * torch.arange(self.streams, device=device)
+            self.starts = streams + self.unroll * torch.arange(self.windows, device=device)[:, None]
+        else:
+            shuffled = order(self.windows * self.streams, self.seed, epoch, device)
+            self.starts = shuffled.view(self.windows, self.streams) * self.unroll
+        self.reach = torch.arange(self.unroll, device=device)
+        self.memory = self.model.start(self.streams)
+        self.model.train()
+
+    def step(self, index: int, lr: float) -> Sequence[Tensor]:
+        """Forward, backward through `unroll` characters, update. Full-batch sums the gradients of all windows first."""
+        rows = range(self.windows) if self.full_batch else [index]
+        total = torch.zeros((), device=self.hardware.device)
+        correct = torch.zeros((), device=self.hardware.device)
+        for row in rows:
+            at = self.starts[row][:, None] + self.reach
+            ids, targets = self.data.train[at], self.data.train[at + 1]
+            if not self.carry:
+                self.memory = self.model.start(self.streams)
+            with self.hardware.autocast():
+                logits, memory = self.model(ids, self.memory)
+            self.memory = tuple(part.detach() for part in memory)
+            flat = logits.flatten(0, 1).float()
+            loss = self.loss(flat, targets.flatten(), self.spec.regularization.label_smoothing) / len(rows)
+            self.updater.backward(loss)
+            total = total + loss.detach()
+            correct = correct + (flat.detach().argmax(1) == targets.flatten()).float().mean() / len(rows)
+        return self.finish_step(total, correct, lr)
+
+    def evaluate(self) -> Pieces[Report]:
+        """Return val_loss in nats and bits a character, and val_accuracy, of the whole validation text."""
+        return (yield from self._measure(self.data.val, "val", "validation"))
+
+    def test(self) -> Pieces[Report]:
+        """Return the same of the test text."""
+        return (yield from self._measure(self.data.test, "test", "test"))
+
+    def _measure(self, text: Tensor, name: str, what: str) -> Pieces[Report]:
+        streams = max(1, min(EVALUATION_STREAMS, len(text) // (4 * self.unroll)))
+        length = (len(text) - 1) // streams
+        ids = text[: streams * length].view(streams, length)
+        targets = text[1 : streams * length + 1].view(streams, length)
+        nats = torch.zeros((), device=text.device, dtype=torch.float64)
+        correct = torch.zeros((), device=text.device)
+        memory = self.model.start(streams)
+        self.model.eval()
+        chunk = 256
+        for start in range(0, length, chunk):
+            with torch.no_grad(), self.hardware.autocast():
+                logits, memory = self.model(ids[:, start : start + chunk], memory)
+            flat, truth = logits.flatten(0, 1).float(), targets[:, start : start + chunk].flatten()
+            nats += F.cross_entropy(flat, truth, reduction="sum")
+            correct += (flat.argmax(1) == truth).sum()
+            yield f"{what} {min(length, start + chunk)}/{length}"
+        self.model.train()
+        loss = float(nats) / targets.numel()
+        return Report({f"{name}_loss": loss, f"{name}_bpc": loss / math.log(2), f"{name}_accuracy": float(correct) / targets.numel()})
+
+    @torch.no_grad()
+    def sample(self) -> Pieces[Report | None]:
+        """Write on from the prompt at each temperature; the random numbers are the same each time, so only the model differs."""
+        settings, device = self.spec.evaluation, self.hardware.device
+        known = {character: number for number, character in enumerate(self.data.vocabulary)}
+        prompt = "".join(character for character in settings.prompt if character in known) or self.data.vocabulary[0]
+        temperatures = torch.tensor(settings.temperatures, device=device)[:, None]
+        random = torch.Generator(device).manual_seed(self.seed)
+        ids = torch.tensor([known[character] for character in prompt], device=device).expand(len(temperatures), -1)
+        self.model.eval()
+        memory, written = self.model.start(len(temperatures)), []
+        for position in range(settings.sample_length):
+            logits, memory = self.model(ids, memory)
+            ids = torch.multinomial((logits[:, -1] / temperatures).softmax(1), 1, generator=random)
+            written.append(ids)
+            if position % 32 == 0:
+                yield f"sampling {position}/{settings.sample_length}"
+        self.model.train()
+        texts = ["".join(self.data.vocabulary[number] for number in row) for row in torch.cat(written, 1).tolist()]
+        samples = [{"temperature": heat, "text": text} for heat, text in zip(settings.temperatures, texts, strict=True)]
+        content = json.dumps({"prompt": prompt, "samples": samples}).encode()
+        return Report({}, (Artifact("text.json", content, {"kind": "text"}),))
+
+    def facts(self) -> dict[str, Any]:
+        """Return the size of model and data."""
+        return {
+            "parameters": self.parameters,
+            "vocabulary": list(self.data.vocabulary),
+            "examples": {name: len(getattr(self.data, name)) for name in ("train", "val", "test")},
+        }  # fmt: skip

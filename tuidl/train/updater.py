@@ -1,0 +1,132 @@
+"""One optimizer step, with everything that belongs to it: penalties, clipping, decay, projection, and the guard.
+
+Nothing here waits for the device: each number stays a 0-d tensor until the loop drains it.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuidl.spec.optimizers import Optimizer as OptimizerSpec
+from tuidl.spec.regularizers import REGULARIZERS, Regularization
+from tuidl.spec.run import RunSpec
+from tuidl.train.models.layers import resolve
+
+RATIO_EVERY = 16  # steps between measurements of the update/weight ratio, which needs a copy of the weights
+
+
+class Updater:
+    """Moves the weights of one model.
+
+    `grad_norm` is the length of the gradient before clipping, `update_ratio` is ‖Δw‖/‖w‖ of the last measured step (every
+    16th). Once the loss or the gradient is not finite, `alive` turns 0 and stays so: no later step touches the weights.
+    """
+
+    def __init__(self, model: nn.Module, spec: RunSpec, lr_factor: float = 1.0) -> None:
+        self.model = model
+        self.lr_factor = lr_factor
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.weights = [parameter for parameter in self.parameters if parameter.ndim >= 2]
+        device = self.parameters[0].device
+        self.alive = torch.ones((), device=device)
+        self.grad_norm = torch.zeros((), device=device)
+        self.update_ratio = torch.zeros((), device=device)
+        self.steps = 0
+        self._before = [torch.empty_like(parameter) for parameter in self.parameters]
+        self._optimizers = _build(spec.optimizer, self.parameters)
+        # a fused kernel looks at `found_inf` on the device and leaves the weights alone; the others are undone by hand
+        self._fused = all(optimizer.defaults.get("fused") for optimizer in self._optimizers)
+        self.configure(spec)
+
+    def configure(self, spec: RunSpec) -> None:
+        """Take over the live settings of `spec`."""
+        self._optimizer, self._regularization = spec.optimizer, spec.regularization
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                if not group["helper"]:
+                    group.update(spec.optimizer.group())
+                if spec.optimizer.native_decay and group["decays"]:
+                    group["weight_decay"] = spec.optimizer.weight_decay
+
+    def penalty(self) -> Tensor:
+        """Return what the regularizers add to the loss, a scalar."""
+        total = torch.zeros_like(self.grad_norm)
+        for entry, strength in _active(self._regularization, "penalty"):
+            total = total + resolve(entry)(self.model, self.weights, strength)
+        return total
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of `loss` to that of the coming step; only this model's weights get one."""
+        loss.backward(inputs=self.parameters)
+
+    @torch.no_grad()
+    def step(self, loss: Tensor, lr: float) -> None:
+        """Take one step with the gradients at hand and learning rate `lr`; `loss` is only looked at by the guard."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        self.grad_norm = torch.nn.utils.get_total_norm(gradients).float()
+        self.alive = self.alive * (torch.isfinite(loss) & torch.isfinite(self.grad_norm))
+        for entry, limit in _active(self._regularization, "gradient"):
+            resolve(entry)(gradients, self.grad_norm, limit)
+        measure = self.steps % RATIO_EVERY == 0
+        if measure or not self._fused:
+            torch._foreach_copy_(self._before, self.parameters)
+        self._move(lr * self.lr_factor)
+        for entry, limit in _active(self._regularization, "weights"):
+            resolve(entry)(self.weights, limit)
+        if not self._fused:
+            for parameter, before in zip(self.parameters, self._before, strict=True):
+                parameter.copy_(torch.where(self.alive > 0, parameter, before))
+        if measure:
+            self.update_ratio = self._ratio()
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+
+    def _move(self, lr: float) -> None:
+        decay = self._optimizer.weight_decay
+        if decay and not self._optimizer.native_decay:
+            torch._foreach_mul_(self.weights, 1 - lr * decay * self.alive)
+        for optimizer in self._optimizers:
+            if self._fused:
+                optimizer.grad_scale, optimizer.found_inf = None, 1 - self.alive  # type: ignore[attr-defined]
+            for group in optimizer.param_groups:
+                group["lr"] = lr * group["share"]
+            optimizer.step()
+
+    def _ratio(self) -> Tensor:
+        length = torch.nn.utils.get_total_norm(self._before)
+        torch._foreach_sub_(self._before, self.parameters)
+        return (torch.nn.utils.get_total_norm(self._before) / (length + 1e-12)).float()
+
+
+def _active(regularization: Regularization, role: str) -> list[tuple[Any, float]]:
+    found = [(item.entry, getattr(regularization, key)) for key, item in REGULARIZERS.items() if item.role == role]
+    return [(entry, strength) for entry, strength in found if strength]
+
+
+def _build(settings: OptimizerSpec, parameters: list[nn.Parameter]) -> list[torch.optim.Optimizer]:
+    """Return torch's optimizer, and beside one that moves only matrices an AdamW for the rest."""
+    matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
+    rest = [parameter for parameter in parameters if parameter.ndim < 2]
+    make = resolve(settings.entry)
+    common: dict[str, Any] = {"lr": settings.lr, **settings.group(), "fused": True} if settings.fused else {"lr": settings.lr, **settings.group()}
+    if not settings.native_decay:
+        return [make([_group(parameters)], **common)]
+    if not settings.matrices_only:
+        return [make([group for group in (_group(matrices, decays=True), _group(rest)) if group["params"]], weight_decay=0.0, **common)]
+    plane = [parameter for parameter in matrices if parameter.ndim == 2]
+    helped = rest + [parameter for parameter in matrices if parameter.ndim > 2]
+    optimizers: list[torch.optim.Optimizer] = []
+    if plane:
+        optimizers.append(make([_group(plane, decays=True)], weight_decay=0.0, **common))
+    if helped:
+        optimizers.append(torch.optim.AdamW([_group(helped, share=0.1, helper=True)], weight_decay=0.0, fused=True))
+    return optimizers
+
+
+def _group(
+    parameters: list[nn.Parameter], *, decays: bool = False, share: float = 1.0, helper: bool = False
+) -> dict[str, Any]:
+    """Return a parameter group; `share` is its part of the learning rate, `helper` keeps the live settings away from it."""
+    return {"params": parameters, "decays": decays, "share": share, "helper": helper}
