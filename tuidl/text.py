@@ -7,7 +7,15 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
-_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, bidi and format, surrogate, private, unassigned, separators
+_UNSAFE = {
+    "Cc",
+    "Cf",
+    "Cs",
+    "Co",
+    "Cn",
+    "Zl",
+    "Zp",
+}  # control, bidi and format, surrogate, private, unassigned, separators
 
 
 def clean(text: str, *, keep_newlines: bool = False, limit: int = 4000) -> str:

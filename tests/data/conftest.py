@@ -16,12 +16,14 @@ import pytest
 from tuidl.spec.datasets import DATASETS, DataFile, DataSet, Download
 from tuidl.train.data import fetch
 
+NAMED = os.environ.get("TUIDL_DATA_DIR")
+OPEN_URL = fetch.open_url
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The directory with the real data sets."""
-    named = os.environ.get("TUIDL_DATA_DIR")
-    place = Path(named) if named else Path(__file__).parents[3] / "shared" / "data"
+    place = Path(NAMED) if NAMED else Path(__file__).parents[3] / "shared" / "data"
     if not place.is_dir():
         pytest.skip(f"no real data in {place}; set TUIDL_DATA_DIR")
     return place.resolve()
@@ -112,7 +114,7 @@ def tarred(monkeypatch) -> Made:
 @pytest.fixture
 def make():
     """Helpers as a namespace, since test modules cannot import this file."""
-    return SimpleNamespace(idx=idx, pin=pin, tar_of=tar_of, in_tar=in_tar, put=put)
+    return SimpleNamespace(idx=idx, pin=pin, tar_of=tar_of, in_tar=in_tar, put=put, open_url=OPEN_URL)
 
 
 def put(directory: Path, contents: dict[str, bytes], pack=lambda content: content, suffix: str = "") -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_evil_code_beside_good_pixels_is_not_executed(tmp_path):
     evil = good[:-1] + b"cos\nmkdir\n(U\x05ownedtR."
     images, labels = read_cifar_batch(evil)
     assert labels.tolist() == [7] and images.shape == (1, 3, 32, 32)
-    assert not os.path.exists("owned")
+    assert not Path("owned").exists()
 
 
 @given(st.binary(max_size=300))

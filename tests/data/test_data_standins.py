@@ -36,6 +36,15 @@ def test_python_docs_are_plain_and_repeatable():
     assert text == python_docs()
 
 
+@pytest.fixture
+def _one_thread():
+    """On a machine that others use too, threads of tiny kernels wait for each other far longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def accuracy(net: nn.Module, draw, train: int, epochs: int, rate: float) -> float:
     """Train `net` on `train` drawn images and return its accuracy on 1,500 others."""
     torch.manual_seed(0)
@@ -67,10 +76,12 @@ def cnn() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
+@pytest.mark.usefixtures("_one_thread")
 def test_drawn_digits_are_learnable_but_not_trivial():
     assert 0.90 < accuracy(mlp(784), drawn_digits, 20_000, 5, 1e-3) < 0.99
 
 
+@pytest.mark.usefixtures("_one_thread")
 def test_drawn_shapes_need_convolution():
     dense = accuracy(mlp(3072), drawn_shapes, 6_000, 5, 1e-3)
     convolution = accuracy(cnn(), drawn_shapes, 6_000, 5, 2e-3)

@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuidl.errors import DataError, UsageError
 from tuidl.spec.datasets import DATASETS, DataSet
 from tuidl.text import clean, did_you_mean
-from tuidl.train.data.fetch import Progress, fetch
-from tuidl.train.data.files import data_dir, locate, read_dataset, search_path
+
+if TYPE_CHECKING:
+    from tuidl.train.data.fetch import Progress
 
 Parsers = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
@@ -37,6 +38,8 @@ def add_parser(subparsers: "Parsers[argparse.ArgumentParser]") -> None:
 
 def list_data(args: argparse.Namespace) -> int:
     """Print every data set with its state, judged by names and sizes; the content is not read."""
+    from tuidl.train.data.files import data_dir, locate, search_path
+
     rows: list[dict[str, Any]] = []
     for dataset in DATASETS.values():
         found = locate(dataset, search_path(args.data_dir))
@@ -57,6 +60,9 @@ def list_data(args: argparse.Namespace) -> int:
 
 def get(args: argparse.Namespace) -> int:
     """Download the named data sets into the data directory; what is sound there is kept."""
+    from tuidl.train.data.fetch import fetch
+    from tuidl.train.data.files import data_dir
+
     directory = data_dir(args.data_dir)
     for dataset in _chosen(args.names):
         if dataset.built_in:
@@ -77,6 +83,8 @@ def get(args: argparse.Namespace) -> int:
 
 def verify(args: argparse.Namespace) -> int:
     """Read the named data sets, or all that are here, and compare sha256 sums; exit code 3 if one is not sound."""
+    from tuidl.train.data.files import locate, read_dataset, search_path
+
     dirs, all_sound = search_path(args.data_dir), True
     for dataset in _chosen(args.names or _downloadable()):
         state, note = "sound", ""
@@ -125,7 +133,7 @@ def _megabytes(size: int) -> str:
 
 
 @contextlib.contextmanager
-def _shown_progress() -> Iterator[Progress]:
+def _shown_progress() -> Iterator["Progress"]:
     """Give a function that shows progress on stderr: a bar on a terminal, else a plain line about every two seconds."""
     if not sys.stderr.isatty():
         yield _plain_progress()
@@ -146,7 +154,7 @@ def _shown_progress() -> Iterator[Progress]:
         yield show
 
 
-def _plain_progress() -> Progress:
+def _plain_progress() -> "Progress":
     """Return a function that prints a line when something begins or ends and about every two seconds between."""
     last_what, last_time = "", 0.0
 

@@ -111,7 +111,11 @@ def write_spec(paths: RunPaths, spec: Mapping[str, Any]) -> None:
     Raises StorageError when it is there already or cannot be written, ValueError when it is larger than `MAX_SPEC`.
     """
     try:
-        write_atomic(paths.spec, _packed({"created": datetime.now(UTC).isoformat(timespec="milliseconds"), **spec}), exclusive=True)
+        write_atomic(
+            paths.spec,
+            _packed({"created": datetime.now(UTC).isoformat(timespec="milliseconds"), **spec}),
+            exclusive=True,
+        )
     except FileExistsError:
         raise StorageError(f"{clean(str(paths.spec))} exists already and is never overwritten") from None
 

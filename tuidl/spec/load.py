@@ -102,7 +102,9 @@ def value_at(spec: RunSpec, path: str) -> Any:
 def _split(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UsageError(f"--set {clean(text, limit=100)!r}: write it as group.key=value, for example optimizer.lr=0.01")
+        raise UsageError(
+            f"--set {clean(text, limit=100)!r}: write it as group.key=value, for example optimizer.lr=0.01"
+        )
     return key.strip(), value.strip()
 
 
@@ -167,7 +169,9 @@ def explain(error: ValidationError) -> str:
         return f"{key} is not a setting here; {did_you_mean(key, _siblings(error, key))}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         chosen = fault["input"].get("kind", "") if isinstance(fault["input"], dict) else ""
-        return f"{group}.kind = {clean(str(chosen), limit=60)!r} is not known; {did_you_mean(str(chosen), CHOICES[group])}"
+        return (
+            f"{group}.kind = {clean(str(chosen), limit=60)!r} is not known; {did_you_mean(str(chosen), CHOICES[group])}"
+        )
     if kind == "value_error":
         message = str(context.get("error", fault["msg"]))
         return f"{key} = {message}" if key else message

@@ -16,7 +16,17 @@ _ENTRIES: dict[str, Entry] = {}
 
 
 def regularizer(
-    key: str, role: str, default: float, *, title: str, help: str, formula: str, source: str, unit: str = "", implementation: str = "", **bounds: Any
+    key: str,
+    role: str,
+    default: float,
+    *,
+    title: str,
+    help: str,
+    formula: str,
+    source: str,
+    unit: str = "",
+    implementation: str = "",
+    **bounds: Any,
 ) -> Any:
     """Declare a setting that is a regularizer; zero switches it off."""
     _ENTRIES[key] = Entry(key, title, help, formula, source, implementation and f"{_HERE}:{implementation}")
@@ -27,27 +37,89 @@ class Regularization(Group):
     """Everything that keeps a model simple; all may change while training."""
 
     l1: float = regularizer(
-        "l1", "penalty", 0.0, title="L1", help="Adds the sum of absolute weights to the loss: pulls weights to exactly zero.",
-        formula="L + λ Σ|w|", source="Tibshirani 1996; seed lecture 3", implementation="l1", ge=0, le=10)
+        "l1",
+        "penalty",
+        0.0,
+        title="L1",
+        help="Adds the sum of absolute weights to the loss: pulls weights to exactly zero.",
+        formula="L + λ Σ|w|",
+        source="Tibshirani 1996; seed lecture 3",
+        implementation="l1",
+        ge=0,
+        le=10,
+    )
     l2: float = regularizer(
-        "l2", "penalty", 0.0, title="L2", help="Adds the sum of squared weights to the loss: keeps all weights small.",
-        formula="L + λ Σw²", source="Tikhonov 1943; seed lecture 3", implementation="l2", ge=0, le=10)
+        "l2",
+        "penalty",
+        0.0,
+        title="L2",
+        help="Adds the sum of squared weights to the loss: keeps all weights small.",
+        formula="L + λ Σw²",
+        source="Tikhonov 1943; seed lecture 3",
+        implementation="l2",
+        ge=0,
+        le=10,
+    )
     tikhonov: float = regularizer(
-        "tikhonov", "penalty", 0.0, title="Tikhonov (smoothness)",
+        "tikhonov",
+        "penalty",
+        0.0,
+        title="Tikhonov (smoothness)",
         help="Adds the squared difference of neighbouring weights of a filter: makes what a unit looks for smooth.",
-        formula="L + λ wᵀΓᵀΓw, Γ = differences of neighbours", source="seed lecture 3", implementation="tikhonov", ge=0, le=100)
+        formula="L + λ wᵀΓᵀΓw, Γ = differences of neighbours",
+        source="seed lecture 3",
+        implementation="tikhonov",
+        ge=0,
+        le=100,
+    )
     dropout: float = regularizer(
-        "dropout", "model", 0.0, title="Dropout", help="Switches this share of hidden units off at random in each step, never in evaluation.",
-        formula="h · m / (1 − p), m ~ Bernoulli(1 − p)", source="Srivastava et al. 2014; seed lecture 3", unit="share", ge=0, le=0.95)
+        "dropout",
+        "model",
+        0.0,
+        title="Dropout",
+        help="Switches this share of hidden units off at random in each step, never in evaluation.",
+        formula="h · m / (1 − p), m ~ Bernoulli(1 − p)",
+        source="Srivastava et al. 2014; seed lecture 3",
+        unit="share",
+        ge=0,
+        le=0.95,
+    )
     label_smoothing: float = regularizer(
-        "label_smoothing", "target", 0.0, title="Label smoothing", help="Gives this share of the target to the other classes, so that the model is never quite sure.",
-        formula="y(1 − ε) + ε/K", source="Szegedy et al. 2016", unit="share", ge=0, le=0.9)
+        "label_smoothing",
+        "target",
+        0.0,
+        title="Label smoothing",
+        help="Gives this share of the target to the other classes, so that the model is never quite sure.",
+        formula="y(1 − ε) + ε/K",
+        source="Szegedy et al. 2016",
+        unit="share",
+        ge=0,
+        le=0.9,
+    )
     clip_norm: float = regularizer(
-        "clip_norm", "gradient", 0.0, title="Gradient clipping by norm", help="Shortens the gradient to this length when it is longer; 0 switches it off.",
-        formula="g · min(1, c / ‖g‖)", source="Pascanu et al. 2013", implementation="clip_norm", ge=0, le=1e6)
+        "clip_norm",
+        "gradient",
+        0.0,
+        title="Gradient clipping by norm",
+        help="Shortens the gradient to this length when it is longer; 0 switches it off.",
+        formula="g · min(1, c / ‖g‖)",
+        source="Pascanu et al. 2013",
+        implementation="clip_norm",
+        ge=0,
+        le=1e6,
+    )
     clip_value: float = regularizer(
-        "clip_value", "gradient", 0.0, title="Gradient clipping by value", help="Cuts each number of the gradient to ± this; 0 switches it off.",
-        formula="max(−c, min(c, g))", source="Mikolov 2012", implementation="clip_value", ge=0, le=1e6)
+        "clip_value",
+        "gradient",
+        0.0,
+        title="Gradient clipping by value",
+        help="Cuts each number of the gradient to ± this; 0 switches it off.",
+        formula="max(−c, min(c, g))",
+        source="Mikolov 2012",
+        implementation="clip_value",
+        ge=0,
+        le=1e6,
+    )
     max_norm: float = regularizer(
         "max_norm", "weights", 0.0, title="Max-norm", help="Scales a unit's incoming weights back when they are longer than this; 0 switches it off.",
         formula="w · min(1, c / ‖w‖)", source="Srebro & Shraibman 2005; Srivastava et al. 2014", implementation="max_norm", ge=0, le=1e6)  # fmt: skip

@@ -35,7 +35,10 @@ else:
         "Augmentation",
         __base__=Group,
         **{
-            key: (float, setting(0.0, help=entry.summary, unit=entry.unit, live=True, ge=entry.minimum, le=entry.maximum))
+            key: (
+                float,
+                setting(0.0, help=entry.summary, unit=entry.unit, live=True, ge=entry.minimum, le=entry.maximum),
+            )
             for key, entry in AUGMENTATIONS.items()
         },
     )
@@ -45,7 +48,8 @@ CHOICES: dict[str, Registry[Any]] = {"model": MODELS, "loss": LOSSES, "optimizer
 _NONE = Entry("none", "None", "End the run instead.", "", "")
 _DATA_NAMES = named({key: Entry(key, item.title, item.summary, "", item.source) for key, item in DATASETS.items()})
 _STAND_INS = named(
-    {"none": _NONE} | {key: Entry(key, item.title, item.summary, "", item.source) for key, item in DATASETS.items() if item.built_in}
+    {"none": _NONE}
+    | {key: Entry(key, item.title, item.summary, "", item.source) for key, item in DATASETS.items() if item.built_in}
 )
 Text = Annotated[str, Field(max_length=400)]
 
@@ -67,15 +71,33 @@ class Data(Group):
     name: _DATA_NAMES = setting("mnist", help="The data set.")  # type: ignore[valid-type]
     path: str = setting("", help="The file, when the data set is a text of your own.", max_length=1000)
     stand_in: _STAND_INS = setting("none", help="The built-in set that takes over where the real one cannot be had.")  # type: ignore[valid-type]
-    validation: float = setting(1 / 12, help="Share of the training data held out to judge the model while it learns.", unit="share", ge=0.02, le=0.5)
-    train_limit: int = setting(0, help="Train on this many examples only, to see what little data does; 0 takes all.", unit="examples", ge=0, le=10**9)
+    validation: float = setting(
+        1 / 12,
+        help="Share of the training data held out to judge the model while it learns.",
+        unit="share",
+        ge=0.02,
+        le=0.5,
+    )
+    train_limit: int = setting(
+        0,
+        help="Train on this many examples only, to see what little data does; 0 takes all.",
+        unit="examples",
+        ge=0,
+        le=10**9,
+    )
 
 
 class Training(Group):
     """How long, and how much at a time."""
 
     epochs: int = setting(10, help="Passes over the training data.", unit="epochs", ge=1, le=100_000)
-    max_steps: int = setting(0, help="End after this many steps, whatever the epochs; 0 leaves it to the epochs.", unit="steps", ge=0, le=10**9)
+    max_steps: int = setting(
+        0,
+        help="End after this many steps, whatever the epochs; 0 leaves it to the epochs.",
+        unit="steps",
+        ge=0,
+        le=10**9,
+    )
     batch_size: int = setting(128, help="Examples in each step.", unit="examples", ge=1, le=65_536)
     threads: int = setting(0, help="CPU threads; 0 takes one for each core.", unit="threads", ge=0, le=1024)
 
@@ -83,23 +105,46 @@ class Training(Group):
 class EarlyStopping(Group):
     """When to stop before the last epoch."""
 
-    patience: int = setting(0, help="Evaluations without a better one before the run stops; 0 never stops early.", unit="evaluations", ge=0, le=10_000)
+    patience: int = setting(
+        0,
+        help="Evaluations without a better one before the run stops; 0 never stops early.",
+        unit="evaluations",
+        ge=0,
+        le=10_000,
+    )
     min_delta: float = setting(0.0, help="By how much the metric must improve to count.", ge=0, le=1000)
 
 
 class Evaluation(Group):
     """What is measured on data the model does not learn from."""
 
-    metric: Literal["auto", "val_accuracy", "val_loss", "frechet", "score"] = setting("auto", help="Decides which weights are best, early stopping and plateaus.")
-    every_steps: int = setting(0, help="Also evaluate every so many steps; 0 only after each epoch.", unit="steps", ge=0, le=10**9)
-    probes: int = setting(256, help="Validation images whose predictions are followed all along.", unit="images", ge=0, le=10_000)
+    metric: Literal["auto", "val_accuracy", "val_loss", "frechet", "score"] = setting(
+        "auto", help="Decides which weights are best, early stopping and plateaus."
+    )
+    every_steps: int = setting(
+        0, help="Also evaluate every so many steps; 0 only after each epoch.", unit="steps", ge=0, le=10**9
+    )
+    probes: int = setting(
+        256, help="Validation images whose predictions are followed all along.", unit="images", ge=0, le=10_000
+    )
     worst: int = setting(16, help="How many of the worst-classified probes are shown.", unit="images", ge=0, le=100)
     prompt: str = setting("\n", help="What written samples begin with.", max_length=500)
     sample_length: int = setting(240, help="How much text each sample has.", unit="characters", ge=1, le=10_000)
     temperatures: tuple[Annotated[float, Field(ge=0.05, le=5)], ...] = setting(
-        (0.5, 0.8, 1.1), help="How daring written samples are: low repeats the likely, high invents.", live=True, min_length=1, max_length=3)
+        (0.5, 0.8, 1.1),
+        help="How daring written samples are: low repeats the likely, high invents.",
+        live=True,
+        min_length=1,
+        max_length=3,
+    )
     sample_images: int = setting(64, help="Generated images in the grid.", unit="images", ge=4, le=400)
-    score_images: int = setting(2000, help="Generated images behind the score and the Fréchet distance; both depend on it.", unit="images", ge=100, le=50_000)
+    score_images: int = setting(
+        2000,
+        help="Generated images behind the score and the Fréchet distance; both depend on it.",
+        unit="images",
+        ge=100,
+        le=50_000,
+    )
 
 
 class RunSpec(Group):
@@ -108,8 +153,12 @@ class RunSpec(Group):
     about: About = About()
     task: TaskName = setting("classification", help="What is learned.")  # type: ignore[valid-type]
     seed: int = setting(0, help="Start of every random number; the same seed gives the same run.", ge=0, le=2**31 - 1)
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", help="Number format of the heavy work; auto takes bf16 where the hardware has it.")
-    device: str = setting("auto", help="Where to train: auto, cpu, cuda, cuda:1 or mps.", pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$")
+    precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto", help="Number format of the heavy work; auto takes bf16 where the hardware has it."
+    )
+    device: str = setting(
+        "auto", help="Where to train: auto, cpu, cuda, cuda:1 or mps.", pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$"
+    )
     data: Data = Data()
     augmentation: Augmentation = Augmentation()
     model: ModelChoice = MLP()
@@ -128,16 +177,22 @@ class RunSpec(Group):
             choice = getattr(self, group)
             if choice.tasks and self.task not in choice.tasks:
                 fitting = ", ".join(CHOICES[group].for_task(self.task))
-                raise ValueError(f"{group}.kind = {choice.kind!r} does not fit task {self.task!r}; choose one of {fitting}")
+                raise ValueError(
+                    f"{group}.kind = {choice.kind!r} does not fit task {self.task!r}; choose one of {fitting}"
+                )
         if DATASETS[self.data.name].kind != task.data:
             fitting = ", ".join(key for key, item in DATASETS.items() if item.kind == task.data)
             raise ValueError(f"data.name = {self.data.name!r} does not fit task {self.task!r}; choose one of {fitting}")
         if self.data.stand_in != "none" and DATASETS[self.data.stand_in].kind != task.data:
-            raise ValueError(f"data.stand_in = {self.data.stand_in!r} does not fit task {self.task!r}, which needs {task.data}")
+            raise ValueError(
+                f"data.stand_in = {self.data.stand_in!r} does not fit task {self.task!r}, which needs {task.data}"
+            )
         if self.data.name == "text" and not self.data.path:
             raise ValueError("data.path is empty; give the text file, as in --set data.path=book.txt")
         if self.evaluation.metric not in ("auto", *dict(task.metrics)):
-            raise ValueError(f"evaluation.metric = {self.evaluation.metric!r}: {did_you_mean(self.evaluation.metric, dict(task.metrics))}")
+            raise ValueError(
+                f"evaluation.metric = {self.evaluation.metric!r}: {did_you_mean(self.evaluation.metric, dict(task.metrics))}"
+            )
         return self
 
     @property

@@ -36,7 +36,9 @@ class Position:
 class Schedule(Choice):
     """A schedule and its settings."""
 
-    warmup: float = setting(0.0, help="Share of the run in which the rate climbs from nothing.", unit="of the run", ge=0, le=0.9)
+    warmup: float = setting(
+        0.0, help="Share of the run in which the rate climbs from nothing.", unit="of the run", ge=0, le=0.9
+    )
 
     def shape(self, at: Position) -> float:
         """Return the factor without warm-up."""
@@ -51,23 +53,38 @@ class Schedule(Choice):
 SCHEDULES: Registry[Schedule] = Registry("schedule")
 
 
-@SCHEDULES.add("constant", title="Constant", summary="The same rate from start to end.", formula="η", source="seed lecture 2")
+@SCHEDULES.add(
+    "constant", title="Constant", summary="The same rate from start to end.", formula="η", source="seed lecture 2"
+)
 class Constant(Schedule):
     """Settings of a constant rate."""
 
     kind: Literal["constant"] = "constant"
 
 
-@SCHEDULES.add("warmup", title="Warm-up", summary="Climbs to the rate, then stays: the first wild gradients do little harm.",
-               formula="η min(1, t / t_w)", source="Goyal et al. 2017")
+@SCHEDULES.add(
+    "warmup",
+    title="Warm-up",
+    summary="Climbs to the rate, then stays: the first wild gradients do little harm.",
+    formula="η min(1, t / t_w)",
+    source="Goyal et al. 2017",
+)
 class WarmUp(Schedule):
     """Settings of a warm-up."""
 
     kind: Literal["warmup"] = "warmup"
-    warmup: float = setting(0.1, help="Share of the run in which the rate climbs from nothing.", unit="of the run", ge=0, le=0.9)
+    warmup: float = setting(
+        0.1, help="Share of the run in which the rate climbs from nothing.", unit="of the run", ge=0, le=0.9
+    )
 
 
-@SCHEDULES.add("step", title="Steps", summary="Falls by a factor every few epochs.", formula="η γ^⌊epoch / n⌋", source="He et al. 2015")
+@SCHEDULES.add(
+    "step",
+    title="Steps",
+    summary="Falls by a factor every few epochs.",
+    formula="η γ^⌊epoch / n⌋",
+    source="He et al. 2015",
+)
 class Step(Schedule):
     """Settings of a staircase."""
 
@@ -80,7 +97,13 @@ class Step(Schedule):
         return self.gamma ** math.floor(at.epochs / self.every)
 
 
-@SCHEDULES.add("exponential", title="Exponential", summary="Falls by the same share every epoch.", formula="η γ^epoch", source="Bottou 2012")
+@SCHEDULES.add(
+    "exponential",
+    title="Exponential",
+    summary="Falls by the same share every epoch.",
+    formula="η γ^epoch",
+    source="Bottou 2012",
+)
 class Exponential(Schedule):
     """Settings of an exponential fall."""
 
@@ -92,8 +115,13 @@ class Exponential(Schedule):
         return self.gamma**at.epochs
 
 
-@SCHEDULES.add("cosine", title="Cosine", summary="Falls along half a cosine: slow, fast, slow.", formula="η (f + (1 − f)(1 + cos πp) / 2)",
-               source="Loshchilov & Hutter 2016")
+@SCHEDULES.add(
+    "cosine",
+    title="Cosine",
+    summary="Falls along half a cosine: slow, fast, slow.",
+    formula="η (f + (1 − f)(1 + cos πp) / 2)",
+    source="Loshchilov & Hutter 2016",
+)
 class Cosine(Schedule):
     """Settings of a cosine."""
 
@@ -106,8 +134,13 @@ class Cosine(Schedule):
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * max(0.0, done))) / 2
 
 
-@SCHEDULES.add("one-cycle", title="One cycle", summary="Climbs to the rate, then falls to almost nothing: fast learning in few epochs.",
-               formula="up in a line to η at p = peak, down in a line to final", source="Smith & Topin 2017")
+@SCHEDULES.add(
+    "one-cycle",
+    title="One cycle",
+    summary="Climbs to the rate, then falls to almost nothing: fast learning in few epochs.",
+    formula="up in a line to η at p = peak, down in a line to final",
+    source="Smith & Topin 2017",
+)
 class OneCycle(Schedule):
     """Settings of a single cycle."""
 
@@ -123,14 +156,21 @@ class OneCycle(Schedule):
         return self.final + (1 - self.final) * (1 - at.progress) / (1 - self.peak)
 
 
-@SCHEDULES.add("plateau", title="Reduce on plateau", summary="Falls each time the validation metric has stopped improving.",
-               formula="η γ^n, n = plateaus so far", source="torch.optim.lr_scheduler.ReduceLROnPlateau")
+@SCHEDULES.add(
+    "plateau",
+    title="Reduce on plateau",
+    summary="Falls each time the validation metric has stopped improving.",
+    formula="η γ^n, n = plateaus so far",
+    source="torch.optim.lr_scheduler.ReduceLROnPlateau",
+)
 class Plateau(Schedule):
     """Settings of a fall on each plateau."""
 
     kind: Literal["plateau"] = "plateau"
     gamma: float = setting(0.3, help="What each plateau multiplies the rate by.", gt=0, le=1)
-    patience: int = setting(2, help="Evaluations without a better one that make a plateau.", unit="evaluations", ge=1, le=1000)
+    patience: int = setting(
+        2, help="Evaluations without a better one that make a plateau.", unit="evaluations", ge=1, le=1000
+    )
 
     def shape(self, at: Position) -> float:
         """Count the plateaus in the history of the metric."""

@@ -37,7 +37,9 @@ def fields_of(source: RunSpec | Mapping[str, str]) -> list[Field]:
     for name, info in RunSpec.model_fields.items():
         if name in CHOICES:
             registry = CHOICES[name]
-            kind = getattr(spec, name).kind if spec else str(source.get(name, "")) if isinstance(source, Mapping) else ""
+            kind = (
+                getattr(spec, name).kind if spec else str(source.get(name, "")) if isinstance(source, Mapping) else ""
+            )
             group: type[Group] = registry[kind if kind in registry else info.default.kind]
             found += _group(name, group, getattr(spec, name, None), {"kind": tuple(registry)})
         elif isinstance(info.annotation, type) and issubclass(info.annotation, Group):
@@ -49,7 +51,13 @@ def fields_of(source: RunSpec | Mapping[str, str]) -> list[Field]:
 
 def describe(entry: Entry) -> dict[str, str]:
     """Return what a reader needs to know about a choice."""
-    return {"key": entry.key, "title": entry.title, "summary": entry.summary, "formula": entry.formula, "source": entry.source}
+    return {
+        "key": entry.key,
+        "title": entry.title,
+        "summary": entry.summary,
+        "formula": entry.formula,
+        "source": entry.source,
+    }
 
 
 def describe_choice(cls: type[Choice]) -> dict[str, Any]:

@@ -31,5 +31,5 @@ TASKS: dict[str, TaskEntry] = {
     ]
 }  # fmt: skip
 
-TaskName = named({key: entry for key, entry in TASKS.items()})
+TaskName = named(dict[str, Entry](TASKS))
 METRICS: dict[str, bool] = {name: larger for task in TASKS.values() for name, larger in task.metrics}

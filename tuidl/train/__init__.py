@@ -1,0 +1,1 @@
+"""The only room that knows torch. Import its modules by name; nothing is loaded here."""

@@ -38,7 +38,9 @@ def choose(device: str = "auto", precision: str = "auto", threads: int = 0) -> H
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = threads or cores
     torch.set_num_threads(count)
-    return Hardware(chosen, number_format, count, (f"device {chosen}: {why_device}", f"precision {number_format}: {why_format}"))
+    return Hardware(
+        chosen, number_format, count, (f"device {chosen}: {why_device}", f"precision {number_format}: {why_format}")
+    )
 
 
 def available() -> list[str]:
@@ -61,7 +63,9 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
         return torch.device(found[0]), "the only GPU" if gpus else "no CUDA GPU is usable here (tuidl doctor says why)"
     name = "cuda:0" if wanted == "cuda" else wanted
     if name not in found:
-        raise DeviceError(f"device {wanted!r} does not exist here; choose one of auto, {', '.join(found)} (tuidl doctor says more)")
+        raise DeviceError(
+            f"device {wanted!r} does not exist here; choose one of auto, {', '.join(found)} (tuidl doctor says more)"
+        )
     return torch.device(name), "asked for"
 
 

@@ -70,7 +70,9 @@ class State:
 
     step: int = 0
     seconds: float = 0.0  # of training and evaluation, pauses left out
-    history: list[float] = field(default_factory=list)  # deciding metric of each evaluation, turned so that smaller is better
+    history: list[float] = field(
+        default_factory=list
+    )  # deciding metric of each evaluation, turned so that smaller is better
     best: float = math.inf
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
@@ -104,7 +106,9 @@ class Fit:
     def run(self) -> Events[None]:
         """Train epoch by epoch, evaluate after each, and test once with the best weights."""
         yield from self._in_pieces(self.task.prepare())
-        yield events.Started(0, {**self.task.facts(), "steps": self.total, "steps_per_epoch": self.task.steps_per_epoch})
+        yield events.Started(
+            0, {**self.task.facts(), "steps": self.total, "steps_per_epoch": self.task.steps_per_epoch}
+        )
         state = self.state
         while state.step < self.total and not self.ending:
             epoch, index = divmod(state.step, self.task.steps_per_epoch)
@@ -117,7 +121,11 @@ class Fit:
                 yield from self._drain()
                 yield from self._serve()
             every = self.spec.evaluation.every_steps
-            if index + 1 == self.task.steps_per_epoch or state.step == self.total or (every and state.step % every == 0):
+            if (
+                index + 1 == self.task.steps_per_epoch
+                or state.step == self.total
+                or (every and state.step % every == 0)
+            ):
                 yield from self._drain(wait=True)
                 yield from self._evaluate()
         yield from self._drain(wait=True)
@@ -152,7 +160,10 @@ class Fit:
             ]
             if broken and not (self.ending and self.ending[0] == "diverged"):
                 step, name = min(broken)
-                self.ending = ("diverged", f"{name} is not finite at step {step}; the weights are those of step {step - 1}")
+                self.ending = (
+                    "diverged",
+                    f"{name} is not finite at step {step}; the weights are those of step {step - 1}",
+                )
 
     def _serve(self) -> Events[None]:
         """Carry out the commands that have come, and wait here while paused."""

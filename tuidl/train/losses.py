@@ -26,7 +26,9 @@ def smoothed(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
 def cross_entropy(settings: spec.CrossEntropy, classes: int, device: torch.device) -> ClassLoss:
     """Return −Σ y log p, each class weighted if asked."""
     if settings.class_weights and len(settings.class_weights) != classes:
-        raise UsageError(f"loss.class_weights has {len(settings.class_weights)} numbers, but the data has {classes} classes")
+        raise UsageError(
+            f"loss.class_weights has {len(settings.class_weights)} numbers, but the data has {classes} classes"
+        )
     weight = torch.tensor(settings.class_weights, device=device) if settings.class_weights else None
     return lambda logits, targets, smoothing: F.cross_entropy(logits, targets, weight, label_smoothing=smoothing)
 
@@ -77,7 +79,9 @@ class NonSaturating:
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the loss of telling real logits from drawn ones."""
-        return F.binary_cross_entropy_with_logits(real, torch.full_like(real, self.real_label)) + F.softplus(fake).mean()
+        return (
+            F.binary_cross_entropy_with_logits(real, torch.full_like(real, self.real_label)) + F.softplus(fake).mean()
+        )
 
     def generator(self, fake: Tensor) -> Tensor:
         """Return the loss of not being taken for real."""

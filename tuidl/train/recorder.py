@@ -23,15 +23,16 @@ class Recorder:
         self.checkpoints = Checkpoints(paths.checkpoints)
         self.spec = spec
         self.elapsed = 0.0
-        self._facts: dict[str, Any] = {}
+        self._stored: list[str] = []
         self._latest: dict[str, float] = {}
         self._best: Best | None = None
         self._steps_per_epoch = 1
         self._status_at = self._sync_at = time.monotonic()
         self.status(state="starting")
 
-    def record(self, event: Event) -> None:
-        """Write `event`, and a heartbeat or a sync where one is due."""
+    def record(self, event: Event) -> list[str]:
+        """Write `event`, and a heartbeat or a sync where one is due; return the files written for it."""
+        self._stored = []
         self._write(event)
         now = time.monotonic()
         if now - self._status_at >= STATUS_EVERY:
@@ -39,6 +40,7 @@ class Recorder:
         if now - self._sync_at >= SYNC_EVERY:
             self._sync_at = now
             self.writer.sync()
+        return self._stored
 
     def status(self, **changes: Any) -> None:
         """Replace the status."""
@@ -65,6 +67,7 @@ class Recorder:
         for artifact in report.artifacts:
             stem, dot, suffix = artifact.name.partition(".")
             path = self.writer.artifact(f"{stem}-{step:09d}{dot}{suffix}", artifact.data)
+            self._stored.append(path)
             stored.append({"path": path, **artifact.details})
         return stored
 
@@ -76,7 +79,11 @@ class Recorder:
     def _(self, event: events.Started) -> None:
         self._steps_per_epoch = max(1, int(event.facts["steps_per_epoch"]))
         self._event("started", event, **event.facts)
-        self.status(state="running", total_steps=event.facts["steps"], total_epochs=math.ceil(event.facts["steps"] / self._steps_per_epoch))
+        self.status(
+            state="running",
+            total_steps=event.facts["steps"],
+            total_epochs=math.ceil(event.facts["steps"] / self._steps_per_epoch),
+        )
 
     @_write.register
     def _(self, event: events.Metrics) -> None:
@@ -97,7 +104,15 @@ class Recorder:
     def _(self, event: events.Evaluated) -> None:
         self._latest |= event.report.metrics
         stored = self._artifacts(event.report, event.step)
-        self._event("evaluation", event, epoch=event.epoch, metrics=event.report.metrics, best=event.best, final=event.final, artifacts=stored)
+        self._event(
+            "evaluation",
+            event,
+            epoch=event.epoch,
+            metrics=event.report.metrics,
+            best=event.best,
+            final=event.final,
+            artifacts=stored,
+        )
         if event.best:
             metric = self.spec.metric
             self._best = Best(metric=metric, value=event.report.metrics[metric], step=event.step)
@@ -113,6 +128,7 @@ class Recorder:
         name = self.checkpoints.save(event.step, event.tensors, header, event.best)
         if event.best and self._best:
             self._best = self._best.model_copy(update={"checkpoint": name})
+        self._stored.append(f"checkpoints/{name}")
         self._event("checkpoint", event, file=f"checkpoints/{name}", best=event.best)
 
     @_write.register

@@ -2,7 +2,7 @@
 
 import platform
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tuidl.train.models.layers import resolve
 from tuidl.train.recorder import Recorder
 from tuidl.train.tasks.base import Task
 
-Listener = Callable[[Event], None]
+Listener = Callable[[Event, Sequence[str]], None]  # an event, and the files that were written for it
 
 
 class Door:
@@ -33,19 +33,25 @@ class Door:
 
     def __init__(self, paths: RunPaths) -> None:
         self.signal: int | None = None  # set by a signal handler; the loop then stops with a checkpoint
+        self.open = False  # whether the loop is running and will look at `signal`
         self._inbox = Inbox(paths)
         self._told = False
 
     def poll(self) -> list[Command]:
         """Return the commands that have come, junk turned into something that the loop refuses."""
-        found = [Command(item.id, f"refused: {item.reason}") if isinstance(item, Refused) else item for item in self._inbox.poll()]
+        found = [
+            Command(item.id, f"refused: {item.reason}") if isinstance(item, Refused) else item
+            for item in self._inbox.poll()
+        ]
         if self.signal is not None and not self._told:
             self._told = True
             found.append(Command(f"signal-{self.signal}", "stop"))
         return found
 
 
-def conduct(paths: RunPaths, listen: Listener, door: Door, progress: Progress | None = None, download: bool = True) -> int:
+def conduct(
+    paths: RunPaths, listen: Listener, door: Door, progress: Progress | None = None, download: bool = True
+) -> int:
     """Carry out the run in `paths` and return its exit code; `listen` is told each event after it is recorded.
 
     Raises TuidlError, with its exit code, for everything a user can meet; the run directory then says `failed` and why.
@@ -55,8 +61,7 @@ def conduct(paths: RunPaths, listen: Listener, door: Door, progress: Progress | 
     recorder = Recorder(paths, spec)
     try:
         for event in _train(paths, spec, asked.get("data_dir"), door, recorder, progress, download):
-            recorder.record(event)
-            listen(event)
+            listen(event, recorder.record(event))
             if isinstance(event, events.Finished):
                 finished = event
         code = _exit_code(finished.status, door)
@@ -77,7 +82,13 @@ def conduct(paths: RunPaths, listen: Listener, door: Door, progress: Progress | 
 
 
 def _train(
-    paths: RunPaths, spec: RunSpec, data_dir: str | None, door: Door, recorder: Recorder, progress: Progress | None, download: bool
+    paths: RunPaths,
+    spec: RunSpec,
+    data_dir: str | None,
+    door: Door,
+    recorder: Recorder,
+    progress: Progress | None,
+    download: bool,
 ) -> Iterator[Event]:
     hardware = choose(spec.device, spec.precision, spec.training.threads)
     directory = Path(data_dir) if data_dir else None
@@ -92,6 +103,7 @@ def _train(
     if origin.stand_in:
         yield events.Warned(0, origin.reason)
     task = build_task(spec, data, hardware)
+    door.open = True
     yield from (_with_hardware(event, hardware, data) for event in fit(task, spec, door))
 
 
@@ -125,7 +137,9 @@ def translate(error: BaseException) -> BaseException:
     """Return a device's or disk's error in the user's words, any other as it is."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
-        return DeviceError("the device is out of memory; lower training.batch_size or the model's width, or choose another --device")
+        return DeviceError(
+            "the device is out of memory; lower training.batch_size or the model's width, or choose another --device"
+        )
     if isinstance(error, torch.AcceleratorError) or (isinstance(error, RuntimeError) and "CUDA error" in text):
         return DeviceError(f"the device failed: {clean(text, limit=200)}; tuidl doctor says more")
     if isinstance(error, OSError) and not isinstance(error, TuidlError):

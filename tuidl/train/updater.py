@@ -110,11 +110,21 @@ def _build(settings: OptimizerSpec, parameters: list[nn.Parameter]) -> list[torc
     matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
     rest = [parameter for parameter in parameters if parameter.ndim < 2]
     make = resolve(settings.entry)
-    common: dict[str, Any] = {"lr": settings.lr, **settings.group(), "fused": True} if settings.fused else {"lr": settings.lr, **settings.group()}
+    common: dict[str, Any] = (
+        {"lr": settings.lr, **settings.group(), "fused": True}
+        if settings.fused
+        else {"lr": settings.lr, **settings.group()}
+    )
     if not settings.native_decay:
         return [make([_group(parameters)], **common)]
     if not settings.matrices_only:
-        return [make([group for group in (_group(matrices, decays=True), _group(rest)) if group["params"]], weight_decay=0.0, **common)]
+        return [
+            make(
+                [group for group in (_group(matrices, decays=True), _group(rest)) if group["params"]],
+                weight_decay=0.0,
+                **common,
+            )
+        ]
     plane = [parameter for parameter in matrices if parameter.ndim == 2]
     helped = rest + [parameter for parameter in matrices if parameter.ndim > 2]
     optimizers: list[torch.optim.Optimizer] = []

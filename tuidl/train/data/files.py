@@ -103,13 +103,15 @@ def locate(dataset: DataSet, dirs: Sequence[Path]) -> Located:
 
 
 def _size_fits(copy: Copy, file: DataFile) -> bool:
-    """Say whether the size of `copy` may be right (an archive that is not the official one only has to hold bytes)."""
+    """Say whether the size of `copy` may be right, from its length or the length that its form tells cheaply."""
     size = copy.path.stat().st_size
-    if copy.form == "plain":
-        return size == file.size
-    if copy.form == "xz":
-        return size > 0
-    return size == file.download.size or (copy.form == "gz" and size > 0 and not file.download.path.endswith(".gz"))
+    if copy.form == "tar":
+        return size == file.download.size
+    if copy.form == "gz" and size > 4:
+        with copy.path.open("rb") as stream:  # gzip ends with the unpacked length in 4 bytes (RFC 1952)
+            stream.seek(-4, os.SEEK_END)
+            return int.from_bytes(stream.read(), "little") == file.size % 2**32
+    return size > 0 if copy.form == "xz" else size == file.size
 
 
 def read_dataset(dataset: DataSet, dirs: Sequence[Path]) -> dict[str, bytes]:

@@ -1,0 +1,1 @@
+"""The models, built from the settings in `tuidl.spec.models`."""

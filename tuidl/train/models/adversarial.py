@@ -72,7 +72,9 @@ def build_dcgan(settings: DCGAN, shape: Shape, dropout: float, critic_norm: bool
     down: list[nn.Module] = []
     inputs = shape[0]
     for level, width in enumerate(widths):  # the first layer sees raw pixels and has no batch norm
-        down += conv(inputs, width, settings.activation, norm and critic_norm and level > 0, kernel=4, stride=2, padding=1)
+        down += conv(
+            inputs, width, settings.activation, norm and critic_norm and level > 0, kernel=4, stride=2, padding=1
+        )
         down.append(nn.Dropout(dropout))
         inputs = width
     down += [nn.Flatten(), nn.Linear(inputs * side * side, 1)]

@@ -98,7 +98,9 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int, bend: str, batch_norm: bool) -> None:
         super().__init__()
-        self.change = nn.Sequential(*conv(channels, channels, bend, batch_norm), *conv(channels, channels, bend, batch_norm))
+        self.change = nn.Sequential(
+            *conv(channels, channels, bend, batch_norm), *conv(channels, channels, bend, batch_norm)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the input plus its change."""
@@ -147,5 +149,3 @@ def _features(layers: list[nn.Module], shape: Shape) -> int:
         ) from error
     nn.Sequential(*layers).train()
     return int(probe.shape[1])
-
-

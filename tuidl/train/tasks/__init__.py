@@ -1,0 +1,1 @@
+"""The tasks: what a step, an evaluation and a sample are."""

@@ -31,7 +31,9 @@ class Classification(OneModel):
         self.data, self.hardware, self.seed = data, hardware, spec.seed
         device = hardware.device
         shape = tuple(data.train.images.shape[1:])
-        self.model: Classifier = resolve(spec.model.entry)(spec.model, shape, len(data.labels), spec.regularization.dropout)
+        self.model: Classifier = resolve(spec.model.entry)(
+            spec.model, shape, len(data.labels), spec.regularization.dropout
+        )
         # channels last is how both GPUs and CPUs convolve fastest; models without convolutions do not care
         self.model.to(device=device, memory_format=torch.channels_last)
         self.loss = resolve(spec.loss.entry)(spec.loss, len(data.labels), device)
@@ -56,7 +58,11 @@ class Classification(OneModel):
 
     def step(self, index: int, lr: float) -> Sequence[Tensor]:
         """Forward, backward, update. Full-batch gradient descent sums the gradients of all batches first."""
-        batches = self.order.split(self.batch_size) if self.full_batch else [self.order[index * self.batch_size :][: self.batch_size]]
+        batches = (
+            self.order.split(self.batch_size)
+            if self.full_batch
+            else [self.order[index * self.batch_size :][: self.batch_size]]
+        )
         total = torch.zeros((), device=self.hardware.device)
         correct = torch.zeros((), device=self.hardware.device)
         count = sum(len(batch) for batch in batches)
@@ -108,7 +114,9 @@ class Classification(OneModel):
         logits = torch.cat(found)
         return logits, float(self.loss(logits, split.targets, 0.0))
 
-    def _report(self, name: str, logits: Tensor, split: ImageSplit, loss: float) -> tuple[dict[str, float], list[Artifact]]:
+    def _report(
+        self, name: str, logits: Tensor, split: ImageSplit, loss: float
+    ) -> tuple[dict[str, float], list[Artifact]]:
         classes = len(self.data.labels)
         predicted = logits.argmax(1)
         # rows are the true class, columns the predicted one

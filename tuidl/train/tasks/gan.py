@@ -40,7 +40,10 @@ class Gan:
         device, self.d_steps, self.latent = hardware.device, spec.loss.d_steps, spec.model.latent
         self.loss: NonSaturating = resolve(spec.loss.entry)(spec.loss)
         models = resolve(spec.model.entry)(
-            spec.model, tuple(data.train.images.shape[1:]), spec.regularization.dropout, critic_norm=not self.loss.penalty
+            spec.model,
+            tuple(data.train.images.shape[1:]),
+            spec.regularization.dropout,
+            critic_norm=not self.loss.penalty,
         )
         self.generator: Generator = models[0].to(device=device, memory_format=torch.channels_last)
         self.discriminator: Discriminator = models[1].to(device=device, memory_format=torch.channels_last)
@@ -85,7 +88,15 @@ class Gan:
             batches = self.order.split(self.batch_size) if self.full_batch else [self.order[begin:][: self.batch_size]]
             d_loss, d_real = self._teach_discriminator(batches, lr)
         g_loss, d_fake = self._teach_generator([len(batch) for batch in batches], lr)
-        return g_loss, d_loss, d_real, d_fake, self.g_updater.grad_norm, self.d_updater.grad_norm, self.g_updater.update_ratio
+        return (
+            g_loss,
+            d_loss,
+            d_real,
+            d_fake,
+            self.g_updater.grad_norm,
+            self.d_updater.grad_norm,
+            self.g_updater.update_ratio,
+        )
 
     def _teach_discriminator(self, batches: Sequence[Tensor], lr: float) -> tuple[Tensor, Tensor]:
         total = belief = torch.zeros((), device=self.hardware.device)
@@ -167,7 +178,9 @@ class Gan:
             "labels": list(self.data.labels), "drawn": found.histogram, "images": len(self.score_noise),
             "judge": {"accuracy": self.scorer.accuracy, "trained_on": self.scorer.trained_on},
         })  # fmt: skip
-        return Report(metrics, (Artifact(f"{prefix or 'val_'}histogram.json", content.encode(), {"kind": "histogram"}),))
+        return Report(
+            metrics, (Artifact(f"{prefix or 'val_'}histogram.json", content.encode(), {"kind": "histogram"}),)
+        )
 
     def sample(self) -> Pieces[Report | None]:
         """Return the grid of images that the same noise gives each time."""
@@ -186,7 +199,9 @@ class Gan:
     def load(self, state: dict[str, Tensor]) -> None:
         """Put the weights of both back."""
         for name, model in (("generator.", self.generator), ("discriminator.", self.discriminator)):
-            model.load_state_dict({key.removeprefix(name): value for key, value in state.items() if key.startswith(name)})
+            model.load_state_dict(
+                {key.removeprefix(name): value for key, value in state.items() if key.startswith(name)}
+            )
 
     def facts(self) -> dict[str, Any]:
         """Return the size of models and data."""

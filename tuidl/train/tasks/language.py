@@ -44,7 +44,9 @@ class Language(OneModel):
         self.streams = min(spec.training.batch_size, max(1, (len(data.train) - 1) // (self.unroll + 1)))
         windows = (len(data.train) - 1) // self.streams // self.unroll - (1 if self.carry else 0)
         if windows < 1:
-            raise UsageError(f"the text has only {len(data.train)} characters to train on; lower model.unroll or training.batch_size")
+            raise UsageError(
+                f"the text has only {len(data.train)} characters to train on; lower model.unroll or training.batch_size"
+            )
         self.windows = windows
         self.full_batch = spec.optimizer.full_batch
         self.steps_per_epoch = 1 if self.full_batch else windows
@@ -112,7 +114,13 @@ class Language(OneModel):
             yield f"{what} {min(length, start + chunk)}/{length}"
         self.model.train()
         loss = float(nats) / targets.numel()
-        return Report({f"{name}_loss": loss, f"{name}_bpc": loss / math.log(2), f"{name}_accuracy": float(correct) / targets.numel()})
+        return Report(
+            {
+                f"{name}_loss": loss,
+                f"{name}_bpc": loss / math.log(2),
+                f"{name}_accuracy": float(correct) / targets.numel(),
+            }
+        )
 
     @torch.no_grad()
     def sample(self) -> Pieces[Report | None]:

@@ -1,0 +1,145 @@
+"""`tuidl run`: train here, or in the background with --detach."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tuidl.cli.output import emit
+from tuidl.errors import UsageError
+from tuidl.runs import LIVE_STATES, RunPaths, create_run, find_run, read_spec, read_state, runs_dir, write_spec
+from tuidl.spec import RunSpec, build_spec, load_preset, preset_names
+from tuidl.text import clean, did_you_mean
+
+STARTING = 60.0  # seconds that a detached trainer may take until its first sign of life
+
+
+def run(args: argparse.Namespace) -> int:
+    """Resolve what to train, claim a run directory, and train in it; return the exit code."""
+    spec, preset, data_dir = resolve(args)
+    paths = create_run(runs_dir(args.runs_dir), args.name, preset)
+    write_spec(paths, {
+        "format": 1, "preset": {"name": preset, "title": spec.about.title}, "seed": spec.seed,
+        "spec": spec.model_dump(mode="json"), "data_dir": data_dir,
+    })  # fmt: skip
+    if args.detach:
+        return _detach(paths, args)
+    return _train_here(paths, spec, args)
+
+
+def resolve(args: argparse.Namespace) -> tuple[RunSpec, str, str | None]:
+    """Return the spec that the command line asks for, the preset's name, and the data directory as a full path."""
+    shorthand = {
+        "training.epochs": args.epochs,
+        "training.max_steps": args.max_steps,
+        "device": args.device,
+        "seed": args.seed,
+    }
+    overrides = [*args.overrides, *(f"{key}={value}" for key, value in shorthand.items() if value is not None)]
+    data_dir = str(args.data_dir.expanduser().absolute()) if args.data_dir else None
+    target = args.target
+    if target in preset_names() or target.endswith(".toml"):
+        return _at_home(load_preset(target, overrides)), Path(target).stem, data_dir
+    try:
+        stored = read_spec(find_run(runs_dir(args.runs_dir), target))
+    except UsageError as error:
+        if "/" in target:
+            raise
+        hint = did_you_mean(target, preset_names())
+        raise UsageError(f"there is no preset or run {clean(target, limit=80)!r}; {hint}") from error
+    name = stored.get("preset", {}).get("name", "run")
+    return build_spec(stored.get("spec", {}), overrides, where=target), name, data_dir or stored.get("data_dir")
+
+
+def _at_home(spec: RunSpec) -> RunSpec:
+    """Return the spec with the user's text file as a full path: a detached trainer starts in another directory."""
+    if not spec.data.path:
+        return spec
+    full = str(Path(spec.data.path).expanduser().absolute())
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"path": full})})
+
+
+def _detach(paths: RunPaths, args: argparse.Namespace) -> int:
+    """Start the trainer in its own session, with the run's log as its output, and wait for its first sign of life."""
+    command = [sys.executable, "-m", "tuidl", "_train", str(paths.directory), *(["--offline"] if args.offline else [])]
+    log = os.open(paths.trainer_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    try:
+        trainer = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
+        )
+    finally:
+        os.close(log)
+    deadline = time.monotonic() + STARTING
+    while time.monotonic() < deadline:
+        status, state = read_state(paths)
+        if status and state in LIVE_STATES and state != "starting":
+            break
+        code = trainer.poll()
+        if code is not None:
+            reason = status.reason if status and status.reason else f"see {paths.trainer_log}"
+            if code == 0:
+                break
+            print(f"tuidl: run {paths.name} ended at once: {clean(reason, limit=400)}", file=sys.stderr)
+            return code
+        time.sleep(0.05)
+    if args.json:
+        emit("detached", run=paths.name, directory=str(paths.directory), pid=trainer.pid)
+    else:
+        print(paths.name)
+        print(
+            f"training in the background; tuidl show {paths.name} shows it, tuidl stop {paths.name} ends it",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def _train_here(paths: RunPaths, spec: RunSpec, args: argparse.Namespace) -> int:
+    from tuidl.cli.printer import choose_printer
+
+    printer = choose_printer(paths, spec, as_json=args.json, quiet=args.quiet)
+    printer.say(f"run {paths.name}: {spec.about.title or spec.task}")
+    from tuidl.train.session import Door, conduct  # torch is loaded here and takes a second or two
+
+    door = Door(paths)
+    _catch_signals(door, hang_up=True)
+    try:
+        code = conduct(paths, printer.show, door, progress=printer.progress, download=not args.offline)
+    except BaseException as error:
+        printer.failed(error)
+        raise
+    finally:
+        printer.close()
+    return code
+
+
+def train_detached(args: argparse.Namespace) -> int:
+    """Train in a run directory that a launcher has made; what it prints goes to the run's log."""
+    from tuidl.train.session import Door, conduct
+
+    paths = RunPaths(args.directory)
+    door = Door(paths)
+    _catch_signals(door, hang_up=False)
+    return conduct(paths, lambda event, stored: None, door, download=not args.offline)
+
+
+def _catch_signals(door: Any, hang_up: bool) -> None:
+    """Let the first signal end the run after its step, with a checkpoint, and the second one at once.
+
+    Before the loop begins there is nothing to save, and the first signal ends the process. A hang-up ends a run in the
+    foreground like any other signal; in the background it is nobody's.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if door.signal is not None or not door.open:
+            door.signal = number
+            raise KeyboardInterrupt
+        door.signal = number
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    signal.signal(signal.SIGHUP, handle if hang_up else signal.SIG_IGN)
