@@ -139,9 +139,8 @@ class Printer:
         if f"best_{metric}" in event.metrics:
             best = number(metric, event.metrics[f"best_{metric}"])
             self.say(f"best {metric} {best} at step {event.metrics['best_step']:.0f}; {clean(event.reason)}")
-        self.say(
-            f"{event.step} steps, {event.epochs:.1f} epochs, {duration(event.seconds)}; tuidl show {self.paths.name} shows the run"
-        )
+        taken = f"{event.step} steps, {event.epochs:.1f} epochs, {duration(event.seconds)}"
+        self.say(f"{taken}; tuidl show {self.paths.name} shows the run")
 
     def failed(self, error: BaseException) -> None:
         """Tell how a run failed; the command itself prints the error."""
@@ -160,10 +159,17 @@ class BarPrinter(Printer):
 
         both = sys.stdout.isatty()  # results that go to a file must not be caught by the bar
         self._bar = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:3.0f} %"),
-            TimeRemainingColumn(), TextColumn("{task.fields[figures]}", markup=False),
-            console=Console(stderr=True), refresh_per_second=4, transient=True, redirect_stdout=both, redirect_stderr=True,
-        )  # fmt: skip
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=Console(stderr=True),
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=both,
+            redirect_stderr=True,
+        )
         self._task = self._bar.add_task("starting", total=None, figures="")
         self._bar.start()
 
@@ -260,8 +266,17 @@ class JsonPrinter(Printer):
         **more: int,
     ) -> None:
         with contextlib.suppress(OSError):
-            emit("finished", status=status, reason=clean(reason), run=self.paths.name, steps=steps, epochs=epochs, seconds=seconds,
-                 metrics=metrics, **more)  # fmt: skip
+            emit(
+                "finished",
+                status=status,
+                reason=clean(reason),
+                run=self.paths.name,
+                steps=steps,
+                epochs=epochs,
+                seconds=seconds,
+                metrics=metrics,
+                **more,
+            )
 
 
 def choose_printer(paths: RunPaths, spec: RunSpec, as_json: bool, quiet: bool) -> Printer:

@@ -1,4 +1,4 @@
-"""`tuidl pause`, `continue`, `stop`, `set`, `evaluate-now`, `sample-now`: commands to a training run, from any terminal."""
+"""`tuidl pause`, `continue`, `stop`, `set` and the like: commands to a training run, from any terminal."""
 
 import argparse
 

@@ -54,7 +54,7 @@ class RunWriter:
         self.close()
 
     def complete_spec(self, facts: Mapping[str, Any]) -> None:
-        """Add to `run.json` what only the trainer knows: device, versions, the data really used. See `complete_spec`."""
+        """Add to `run.json` what only the trainer knows: device, versions, the data really used."""
         complete_spec(self.paths, facts)
 
     def metrics(self, first_step: int, columns: Mapping[str, Sequence[float]], elapsed: tuple[float, float]) -> None:

@@ -34,7 +34,7 @@ class Checkpoints:
         sweep_temps(directory)
 
     def save(self, step: int, tensors: dict[str, Tensor], header: dict[str, Any], best: bool) -> str:
-        """Write the weights of `step` and return the file's name. Raises StorageError when the disk does not take it."""
+        """Write the weights of `step` and return the file's name. Raises StorageError."""
         name = f"step-{step:09d}.safetensors"
         held = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
         data = save(held, {"format": FORMAT, "tuidl": json.dumps({"step": step, **header})})

@@ -237,8 +237,8 @@ class Fit:
     def _evaluate(self, scheduled: bool = True) -> Events[None]:
         """Measure on the validation data, keep the best weights, and decide about stopping early.
 
-        An evaluation that was asked for by hand (`scheduled` False) is shown but decides nothing, so that looking at a run
-        never changes it.
+        An evaluation that was asked for by hand (`scheduled` False) is shown but decides nothing, so that looking at a
+        run never changes it.
         """
         if self.ending and self.ending[0] == "diverged":
             return
@@ -257,7 +257,7 @@ class Fit:
         yield events.StateChanged(state.step, "paused" if self.paused else "running")
 
     def _judge(self, report: Report) -> bool:
-        """Note the deciding metric; return whether it was never better. A value that is not finite is never the best."""
+        """Note the deciding metric; return whether it was never better. What is not finite is never the best."""
         state, stop = self.state, self.spec.early_stopping
         value = report.metrics[self.spec.metric]
         value = -value if self.spec.larger_is_better else value

@@ -1,7 +1,8 @@
 """tuidl's own judge of drawn images: a small CNN trained on the real ones, once, and kept.
 
-The score is the Inception score (Salimans et al. 2016), the distance Fréchet's (Heusel et al. 2017), both with this classifier
-in place of Inception: so neither compares to numbers published with Inception, and both depend on how many images are drawn.
+The score is the Inception score (Salimans et al. 2016), the distance Fréchet's (Heusel et al. 2017), both with this
+classifier in place of Inception: so neither compares to numbers published with Inception, and both depend on how many
+images are drawn.
 """
 
 import hashlib
@@ -27,7 +28,6 @@ from tuidl.train.tasks.classification import EVALUATION_BATCH, Classification
 # what the judge is and how it learns; its numbers are part of the name under which it is kept
 JUDGE = {
     "seed": 0,
-    "precision": "fp32",
     "model": {"kind": "cnn", "channels": [32, 64], "batch_norm": True, "widths": [64]},
     "optimizer": {"kind": "adam", "lr": 0.003},
     "schedule": {"kind": "one-cycle"},
@@ -38,7 +38,7 @@ JUDGE = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """`score` 1..K, `frechet` ≥ 0, `classes` of which at least a fifth of an equal share is drawn, and the share of each."""
+    """`score` 1..K, `frechet` ≥ 0, `classes` drawn at least a fifth of their equal share, and the share of each."""
 
     score: float
     frechet: float
@@ -73,15 +73,16 @@ class Scorer:
         model = self.task.model.eval()
         features, logits = [], []
         for start in range(0, len(images), EVALUATION_BATCH):
-            with torch.no_grad():
-                features.append(model.features(self.task.normalised(images[start : start + EVALUATION_BATCH])))
-                logits.append(model.output(features[-1]))
+            with torch.no_grad(), self.task.hardware.autocast():
+                seen = model.features(self.task.normalised(images[start : start + EVALUATION_BATCH]))
+                features.append(seen.float())
+                logits.append(model.output(seen).float())
             yield f"judging {start + len(features[-1])}/{len(images)}"
         return torch.cat(features), torch.cat(logits)
 
 
 def inception_score(probabilities: Tensor) -> float:
-    """Return exp of the mean KL(p(y|x) ‖ p(y)) of `probabilities` [N, K]: 1 (useless) to K (each sure, all classes alike)."""
+    """Return exp of the mean KL(p(y|x) ‖ p(y)) of `probabilities` [N, K]: 1 (useless) to K (sure and varied)."""
     marginal = probabilities.mean(0, keepdim=True)
     divergence = (probabilities * ((probabilities + 1e-12).log() - (marginal + 1e-12).log())).sum(1)
     return float(divergence.mean().exp())
@@ -112,7 +113,7 @@ def load_scorer(data: ImageData, hardware: Hardware) -> Pieces[Scorer]:
     path = platformdirs.user_cache_path("tuidl") / f"judge-{data.name}-{key}.safetensors"
     with torch.random.fork_rng(devices=[hardware.device] if hardware.device.type == "cuda" else []):
         torch.manual_seed(0)
-        task = Classification(build_spec(JUDGE), data, Hardware(hardware.device, "fp32", hardware.threads, ()))
+        task = Classification(build_spec(JUDGE), data, hardware)
         accuracy = _read(path, task)
         if accuracy is None:
             accuracy = yield from _train(task, data.name)

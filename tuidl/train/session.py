@@ -1,5 +1,7 @@
-"""One run from its directory: read the spec, choose the hardware, load the data, train, record, and say how it ended."""
+"""One run from its directory: read the spec, choose the hardware, load the data, train, record, say how it ended."""
 
+import contextlib
+import dataclasses
 import platform
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +19,8 @@ from tuidl.spec import RunSpec, validate
 from tuidl.spec.tasks import TASKS
 from tuidl.text import clean
 from tuidl.train import events
-from tuidl.train.data.load import Progress, load
+from tuidl.train.data.fetch import Progress
+from tuidl.train.data.load import load
 from tuidl.train.device import Hardware, choose
 from tuidl.train.events import Event
 from tuidl.train.loop import fit
@@ -70,10 +73,8 @@ def conduct(
     except BaseException as error:
         known = translate(error)
         _log(paths, error)
-        try:
+        with contextlib.suppress(StorageError, OSError):  # the disk that failed the run cannot take its epitaph either
             recorder.fail(clean(str(known), limit=500), exit_code_of(known, door))
-        except (StorageError, OSError):
-            pass  # the disk that failed the run cannot take its epitaph either
         if known is error:
             raise
         raise known from error
@@ -94,12 +95,19 @@ def _train(
     directory = Path(data_dir) if data_dir else None
     data = load(spec.data, directory=directory, device=hardware.device, progress=progress, download=download)
     origin = data.origin
-    recorder.writer.complete_spec({
-        "device": {"name": hardware.name, "kind": str(hardware.device), "precision": hardware.precision, "threads": hardware.threads},
-        "reasons": list(hardware.reasons),
-        "versions": versions(),
-        "data": {"asked": origin.asked, "used": origin.used, "stand_in": origin.stand_in, "reason": origin.reason, "files": origin.files},
-    })  # fmt: skip
+    recorder.writer.complete_spec(
+        {
+            "device": {
+                "name": hardware.name,
+                "kind": str(hardware.device),
+                "precision": hardware.precision,
+                "threads": hardware.threads,
+            },
+            "reasons": list(hardware.reasons),
+            "versions": versions(),
+            "data": dataclasses.asdict(origin),
+        }
+    )
     if origin.stand_in:
         yield events.Warned(0, origin.reason)
     task = build_task(spec, data, hardware)

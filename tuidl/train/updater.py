@@ -47,7 +47,17 @@ class Updater:
                 if not group["helper"]:
                     group.update(spec.optimizer.group())
                 if spec.optimizer.native_decay and group["decays"]:
-                    group["weight_decay"] = spec.optimizer.weight_decay
+                    # torch multiplies by the group's rate, but every weight shrinks by the optimizer's
+                    group["weight_decay"] = spec.optimizer.weight_decay / group["share"]
+                if group.get("momentum"):
+                    self._remember(optimizer, group["params"])
+
+    @staticmethod
+    def _remember(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+        """Make room for momentum that is switched on live: torch's RMSprop does so at its first step only."""
+        for parameter in parameters:
+            if state := optimizer.state.get(parameter):
+                state.setdefault("momentum_buffer", torch.zeros_like(parameter))
 
     def penalty(self) -> Tensor:
         """Return what the regularizers add to the loss, a scalar."""
@@ -126,12 +136,14 @@ def _build(settings: OptimizerSpec, parameters: list[nn.Parameter]) -> list[torc
             )
         ]
     plane = [parameter for parameter in matrices if parameter.ndim == 2]
-    helped = rest + [parameter for parameter in matrices if parameter.ndim > 2]
+    filters = [parameter for parameter in matrices if parameter.ndim > 2]
     optimizers: list[torch.optim.Optimizer] = []
     if plane:
         optimizers.append(make([_group(plane, decays=True)], weight_decay=0.0, **common))
-    if helped:
-        optimizers.append(torch.optim.AdamW([_group(helped, share=0.1, helper=True)], weight_decay=0.0, fused=True))
+    helped = [_group(filters, decays=True, share=0.1, helper=True), _group(rest, share=0.1, helper=True)]
+    if any(group["params"] for group in helped):
+        groups = [group for group in helped if group["params"]]
+        optimizers.append(torch.optim.AdamW(groups, weight_decay=0.0, fused=True))
     return optimizers
 
 

@@ -1,7 +1,9 @@
 """Generators z [B, latent] to images [B, C, H, W] in −1..1, and discriminators back to one logit [B]."""
 
+import torch
 from torch import Tensor, nn
 
+from tuidl.errors import UsageError
 from tuidl.spec.models import DCGAN, GanMLP
 from tuidl.train.models.classifiers import Shape
 from tuidl.train.models.layers import conv, dense, initialise
@@ -19,6 +21,18 @@ class Generator(nn.Module):
         """Return the drawn images."""
         images: Tensor = self.body(z)
         return images
+
+
+class Fold(nn.Module):
+    """Folds [B, C·S·S] into images [B, C, S, S], laid out with channels last, as convolutions are fastest."""
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        self.shape = (channels, side, side)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the folded numbers."""
+        return x.unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)
 
 
 class Discriminator(nn.Module):
@@ -59,10 +73,12 @@ def build_dcgan(settings: DCGAN, shape: Shape, dropout: float, critic_norm: bool
     side, halvings = shape[1], 0
     while side > 8 and side % 2 == 0:
         side, halvings = side // 2, halvings + 1
+    if not halvings:
+        raise UsageError(f"a DCGAN cannot draw {side}x{side} images: their side must be even and above 8; take gan-mlp")
     widths = [settings.channels * 2**level for level in range(halvings)]  # filters at full size, half size, ...
     deepest, norm = widths[-1] * 2, settings.batch_norm
     up: list[nn.Module] = [
-        nn.Linear(settings.latent, deepest * side * side), nn.Unflatten(1, (deepest, side, side)), *_bend(deepest, norm),
+        nn.Linear(settings.latent, deepest * side * side), Fold(deepest, side), *_bend(deepest, norm),
     ]  # fmt: skip
     inputs = deepest
     for width in reversed(widths[1:]):

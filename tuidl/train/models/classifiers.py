@@ -128,12 +128,15 @@ class ResNet(Classifier):
         self.input_shape = shape
         bend, norm = settings.activation, settings.batch_norm
         layers: list[nn.Module] = conv(shape[0], settings.channels[0], bend, norm)
+        if settings.residual and settings.residual[0]:
+            layers.append(Residual(settings.channels[0], bend, norm))
         for stage, (inputs, outputs) in enumerate(zip(settings.channels, settings.channels[1:], strict=False), start=1):
             layers += [*conv(inputs, outputs, bend, norm), nn.MaxPool2d(2)]
             if stage < len(settings.residual) and settings.residual[stage]:
                 layers.append(Residual(outputs, bend, norm))
         layers += [nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(dropout)]
         self.body = nn.Sequential(*layers)
+        _features(layers, shape)  # refuses more stages than the image can be halved
         self.output = nn.Sequential(nn.Linear(settings.channels[-1], classes), Scale(settings.logit_scale))
         initialise(self, settings.init, settings.init_std)
 

@@ -17,7 +17,7 @@ Pieces = Generator[str, None, R]  # long work in pieces: yields what it is doing
 class Task(Protocol):
     """A thing to learn.
 
-    `columns` names what `step` returns: 0-d float tensors on the device, never floats, so that no step waits for the device.
+    `columns` names what `step` returns: 0-d tensors on the device, never floats, so that no step waits for the device.
     """
 
     columns: tuple[str, ...]
@@ -75,7 +75,7 @@ def set_dropout(model: nn.Module, share: float) -> None:
 class OneModel:
     """What tasks with one model and one optimizer have in common."""
 
-    columns = ("loss", "accuracy", "penalty", "grad_norm", "update_ratio")
+    columns: tuple[str, ...] = ("loss", "accuracy", "penalty", "grad_norm", "update_ratio")
     model: nn.Module
     updater: Updater
     hardware: Hardware

@@ -35,7 +35,7 @@ class Classification(OneModel):
             spec.model, shape, len(data.labels), spec.regularization.dropout
         )
         # channels last is how both GPUs and CPUs convolve fastest; models without convolutions do not care
-        self.model.to(device=device, memory_format=torch.channels_last)
+        self.model.to(device).to(memory_format=torch.channels_last)
         self.loss = resolve(spec.loss.entry)(spec.loss, len(data.labels), device)
         self.updater = Updater(self.model, spec)
         self.random = torch.Generator(device).manual_seed(spec.seed)  # of the augmentation

@@ -1,5 +1,6 @@
 """Generative adversarial network: one task with two models and two optimizers."""
 
+import copy
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -28,11 +29,11 @@ DRAWN_AT_ONCE = 500  # images drawn in one go where no gradient is kept
 class Gan:
     """Learns to draw images. A step is `d_steps` updates of the discriminator and one of the generator.
 
-    `d_real` and `d_fake` are what the discriminator makes of real and drawn images: probabilities where the loss has them.
-    Images are bytes scaled to −1..1.
+    `d_real` and `d_fake` are what the discriminator makes of real and drawn images: probabilities where the loss has
+    them. Images are bytes scaled to −1..1.
     """
 
-    columns = ("g_loss", "d_loss", "d_real", "d_fake", "grad_norm", "d_grad_norm", "update_ratio")
+    columns: tuple[str, ...] = ("g_loss", "d_loss", "d_real", "d_fake", "grad_norm", "d_grad_norm", "update_ratio")
 
     def __init__(self, spec: RunSpec, data: ImageData, hardware: Hardware) -> None:
         assert isinstance(spec.loss, AdversarialLoss) and isinstance(spec.model, Adversarial)
@@ -45,8 +46,11 @@ class Gan:
             spec.regularization.dropout,
             critic_norm=not self.loss.penalty,
         )
-        self.generator: Generator = models[0].to(device=device, memory_format=torch.channels_last)
-        self.discriminator: Discriminator = models[1].to(device=device, memory_format=torch.channels_last)
+        self.generator: Generator = models[0].to(device).to(memory_format=torch.channels_last)
+        self.discriminator: Discriminator = models[1].to(device).to(memory_format=torch.channels_last)
+        # images are drawn with a running mean of the weights, which hops about less than the newest (Yazıcı et al. 2018)
+        self.average = spec.model.average
+        self.artist = copy.deepcopy(self.generator).requires_grad_(False) if self.average else self.generator
         self.g_updater = Updater(self.generator, spec)
         self.d_updater = Updater(self.discriminator, spec, lr_factor=spec.loss.d_lr_factor)
         self.random = torch.Generator(device).manual_seed(spec.seed)  # of the noise and the augmentation
@@ -128,6 +132,8 @@ class Gan:
             total = total + loss.detach()
             belief = belief + self.loss.belief(on_drawn.detach()).mean() / len(sizes)
         self.g_updater.step(total, lr)
+        if self.average:
+            torch._foreach_lerp_(list(self.artist.parameters()), self.g_updater.parameters, 1 - self.average)
         return total, belief
 
     def _slope_penalty(self, real: Tensor, drawn: Tensor) -> Tensor:
@@ -135,7 +141,8 @@ class Gan:
         mix = torch.rand(len(real), 1, 1, 1, generator=self.random, device=real.device)
         between = (mix * real + (1 - mix) * drawn).requires_grad_(True)
         (slope,) = torch.autograd.grad(self.discriminator(between).sum(), between, create_graph=True)
-        return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        penalty: Tensor = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        return penalty
 
     def _noise(self, count: int) -> Tensor:
         return torch.randn(count, self.latent, generator=self.random, device=self.hardware.device)
@@ -147,11 +154,14 @@ class Gan:
     @torch.no_grad()
     def draw(self, noise: Tensor) -> Tensor:
         """Return the images of `noise` [B, latent] in evaluation mode, as bytes."""
-        self.generator.eval()
+        for own, newest in zip(self.artist.buffers(), self.generator.buffers(), strict=True):
+            own.copy_(newest)  # batch norm's statistics
+        self.artist.eval()
         with self.hardware.autocast():
-            images = self.generator(noise).float()
-        self.generator.train()
-        return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+            images = self.artist(noise).float()
+        self.artist.train()
+        drawn: Tensor = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return drawn
 
     def evaluate(self) -> Pieces[Report]:
         """Return score, Fréchet distance and classes drawn, against the validation images."""
@@ -192,16 +202,20 @@ class Gan:
     def state(self) -> dict[str, Tensor]:
         """Return the weights of both models by name."""
         return {
-            **{f"generator.{name}": value for name, value in self.generator.state_dict().items()},
-            **{f"discriminator.{name}": value for name, value in self.discriminator.state_dict().items()},
+            f"{part}.{name}": value
+            for part, model in self._parts().items()
+            for name, value in model.state_dict().items()
         }
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Put the weights of both back."""
-        for name, model in (("generator.", self.generator), ("discriminator.", self.discriminator)):
-            model.load_state_dict(
-                {key.removeprefix(name): value for key, value in state.items() if key.startswith(name)}
-            )
+        for part, model in self._parts().items():
+            own = {key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")}
+            model.load_state_dict(own)
+
+    def _parts(self) -> dict[str, torch.nn.Module]:
+        parts = {"generator": self.generator, "discriminator": self.discriminator}
+        return {**parts, "artist": self.artist} if self.average else parts
 
     def facts(self) -> dict[str, Any]:
         """Return the size of models and data."""

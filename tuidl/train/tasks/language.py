@@ -124,7 +124,7 @@ class Language(OneModel):
 
     @torch.no_grad()
     def sample(self) -> Pieces[Report | None]:
-        """Write on from the prompt at each temperature; the random numbers are the same each time, so only the model differs."""
+        """Write on from the prompt at each temperature, with the same random numbers each time: only the model differs."""
         settings, device = self.spec.evaluation, self.hardware.device
         known = {character: number for number, character in enumerate(self.data.vocabulary)}
         prompt = "".join(character for character in settings.prompt if character in known) or self.data.vocabulary[0]

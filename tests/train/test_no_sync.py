@@ -1,0 +1,112 @@
+"""No step waits for the device: while one runs, nothing may look at the value of a tensor."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from tuidl.spec.augmentations import AUGMENTATIONS
+from tuidl.spec.losses import LOSSES
+from tuidl.spec.models import MODELS
+from tuidl.spec.optimizers import OPTIMIZERS
+
+from .tiny import image_data, spec_of, task_of, text_data, TEXT
+
+WAITING = (
+    "item", "tolist", "cpu", "numpy", "nonzero", "unique", "equal", "__float__", "__bool__", "__int__", "__index__",
+    "__array__", "__contains__", "__repr__", "__format__",
+)  # fmt: skip
+FUSED = sorted(kind for kind in OPTIMIZERS if OPTIMIZERS[kind].fused)
+EVERYTHING = {
+    "l1": 1e-4,
+    "l2": 1e-4,
+    "tikhonov": 1e-3,
+    "dropout": 0.2,
+    "label_smoothing": 0.1,
+    "clip_norm": 0.5,
+    "clip_value": 0.1,
+    "max_norm": 1.0,
+}
+AUGMENTED = dict.fromkeys(AUGMENTATIONS, 0.5) | {"crop": 1.0, "shift": 1.0, "cutout": 2.0}
+STEPS = 18  # enough to measure the update ratio twice
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Let every way to get at a tensor's value raise."""
+
+    def forbidden(name: str) -> Any:
+        def wait(*_: Any, **__: Any) -> Any:
+            raise AssertionError(f"a step waits for the device in Tensor.{name}")
+
+        return wait
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in WAITING:
+            patch.setattr(torch.Tensor, name, forbidden(name))
+        for name in ("equal", "allclose", "nonzero", "is_nonzero"):
+            patch.setattr(torch, name, forbidden(name))
+        yield
+
+
+@pytest.mark.parametrize("look", [float, bool, int, str, torch.Tensor.item, torch.Tensor.tolist, torch.Tensor.numpy])
+def test_the_trap_works(look: Any) -> None:
+    with pytest.raises(AssertionError, match="waits"), no_waiting():
+        look(torch.ones(()))
+
+
+def steps_without_waiting(task: Any) -> None:
+    taken = 0
+    for epoch in range(STEPS):
+        task.begin_epoch(epoch)
+        for index in range(task.steps_per_epoch):
+            with no_waiting():
+                row = task.step(index, 0.001)
+            assert len(row) == len(task.columns)
+            assert all(isinstance(value, torch.Tensor) and value.ndim == 0 for value in row)
+            assert all(not value.requires_grad for value in row)
+            taken += 1
+            if taken == STEPS:
+                return
+
+
+GROUPS: list[dict[str, Any]] = [{}, {"regularization": EVERYTHING, "augmentation": AUGMENTED}]
+
+
+@pytest.mark.parametrize("groups", GROUPS, ids=["plain", "everything"])
+@pytest.mark.parametrize("kind", FUSED)
+def test_classification_never_waits(kind: str, groups: dict[str, Any]) -> None:
+    model = {"kind": "cnn", "channels": [3], "widths": [5], "batch_norm": True}
+    steps_without_waiting(task_of(spec_of(model=model, optimizer={"kind": kind, "weight_decay": 0.01}, **groups)))
+
+
+@pytest.mark.parametrize("loss", LOSSES.for_task("classification"))
+def test_no_loss_waits(loss: str) -> None:
+    weighted = {"class_weights": [1.0, 2.0, 3.0, 4.0]} if loss == "cross-entropy" else {}
+    steps_without_waiting(task_of(spec_of(loss={"kind": loss, **weighted})))
+
+
+@pytest.mark.parametrize("kind", MODELS.for_task("classification"))
+def test_no_classifier_waits(kind: str) -> None:
+    small = {"resnet": {"channels": [3, 4]}, "cnn": {"channels": [3]}}.get(kind, {})
+    data = image_data(side=28 if kind == "lenet5" else 8)
+    steps_without_waiting(task_of(spec_of(model={"kind": kind, **small}), data))
+
+
+@pytest.mark.parametrize("groups", GROUPS, ids=["plain", "everything"])
+@pytest.mark.parametrize("carry", [True, False])
+@pytest.mark.parametrize("kind", MODELS.for_task("language"))
+def test_language_never_waits(kind: str, carry: bool, groups: dict[str, Any]) -> None:
+    model = {"kind": kind, "width": 8, "embedding": 4, "unroll": 8, "layers": 2, "carry_state": carry}
+    steps_without_waiting(task_of(spec_of("language", model=model, **groups), text_data(TEXT)))
+
+
+@pytest.mark.parametrize("groups", GROUPS, ids=["plain", "everything"])
+@pytest.mark.parametrize("average", [0.0, 0.9])
+@pytest.mark.parametrize("loss", LOSSES.for_task("gan"))
+def test_gan_never_waits(loss: str, average: float, groups: dict[str, Any]) -> None:
+    model = {"kind": "dcgan", "channels": 4, "latent": 3, "average": average}
+    spec = spec_of("gan", model=model, loss={"kind": loss, "d_steps": 2}, training={"batch_size": 10}, **groups)
+    steps_without_waiting(task_of(spec, image_data(side=16, count=60)))
