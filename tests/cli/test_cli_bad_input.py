@@ -257,9 +257,7 @@ def test_repeating_a_run_whose_spec_a_stranger_wrote(cli, tuidl, stored):
     paths = tuidl.paths("strange")
     paths.directory.mkdir(parents=True)
     paths.spec.write_text(json.dumps(stored))
-    said = cli(
-        "run", "strange", "--offline", "--max-steps", "1", "--quiet", "--name", "again", "--set", "training.threads=1"
-    )
+    said = cli("run", "strange", "--offline", "--max-steps", "1", "--quiet", "--set", "training.threads=1")
     assert said.code in (0, 2, 3, 6) and "Traceback" not in said.err
 
 

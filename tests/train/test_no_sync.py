@@ -51,10 +51,10 @@ def no_waiting() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("look", [float, bool, int, str, torch.Tensor.item, torch.Tensor.tolist, torch.Tensor.numpy])
+@pytest.mark.parametrize("look", [float, bool, int, str, "item", "tolist", "numpy", "cpu"])
 def test_the_trap_works(look: Any) -> None:
     with pytest.raises(AssertionError, match="waits"), no_waiting():
-        look(torch.ones(()))
+        getattr(torch.ones(()), look)() if isinstance(look, str) else look(torch.ones(()))
 
 
 def steps_without_waiting(task: Any) -> None:

@@ -157,16 +157,21 @@ def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
 
 @dataclass
 class Script(Control):
-    """Gives its commands once `step()` finished steps are reached: `{step: ["pause", "set optimizer.lr=0.1"]}`."""
+    """Gives its commands once `step()` finished steps are reached: `{step: ["pause", "set optimizer.lr=0.1"]}`.
+
+    What follows a pause comes with the next look at it, so that the pause is one.
+    """
 
     step: Callable[[], int]
     lines: dict[int, list[str]]
-    polls: int = 0
+    pending: list[str] = field(default_factory=list)
 
     def poll(self) -> list[Command]:
-        self.polls += 1
-        due = [at for at in self.lines if at <= self.step()]
-        return [command(line) for at in sorted(due) for line in self.lines.pop(at)]
+        for at in sorted(at for at in self.lines if at <= self.step()):
+            self.pending += self.lines.pop(at)
+        cut = self.pending.index("pause") + 1 if "pause" in self.pending else len(self.pending)
+        now, self.pending = self.pending[:cut], self.pending[cut:]
+        return [command(line) for line in now]
 
 
 @dataclass

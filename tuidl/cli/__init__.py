@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tuidl import __version__
 from tuidl.errors import TuidlError
+from tuidl.text import clean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,6 +30,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        print(
+            f"tuidl: internal error: {clean(str(error), limit=200)} ({type(error).__name__}); {_log(error)}",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _log(error: Exception) -> str:
+    """Append the traceback to the log and say where that is."""
+    import traceback
+
+    import platformdirs
+
+    path = platformdirs.user_log_path("tuidl") / "tuidl.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)) + "\n")
+    except OSError:
+        return "its traceback could not be kept"
+    return f"its traceback is in {path}"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -293,7 +293,7 @@ def check_gpus(nvidia: Nvidia) -> Iterator[Finding]:
         users = "; ".join(_told(user) for user in gpu.users) or "no process is seen"
         found = f"{gpu.name}: {memory}{busy}; used by: {users}"
         full = gpu.free is not None and gpu.free < GPU_FULL
-        do = "ask them to end, or choose another --device; tuidl runs shows your own runs" if full else ""
+        do = "wait until it is free, or choose another --device; tuidl runs shows your own runs" if full else ""
         yield Finding(f"gpu {gpu.index}", "problem" if full else "ok", found, do)
 
 

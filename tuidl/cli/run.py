@@ -136,8 +136,7 @@ def _catch_signals(door: Any, hang_up: bool) -> None:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if door.signal is not None or not door.open:
-            door.signal = number
-            raise KeyboardInterrupt
+            raise SystemExit(128 + number)
         door.signal = number
 
     for number in (signal.SIGINT, signal.SIGTERM):

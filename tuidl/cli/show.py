@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import shutil
 import sys
 from typing import Any
 
@@ -80,20 +81,20 @@ def _curves(reader: RunReader, events: list[Event]) -> None:
         return
     size = max(1, len(finite) // COLUMNS)
     groups = [finite[start : start + size] for start in range(0, len(finite), size)]
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plotsize(min(100, plotext.terminal_width() or 80), 18)
-    plotext.plot(
-        [group[-1][0] for group in groups],
-        [sum(value for _, value in group) / len(group) for group in groups],
-        label="train loss",
+    figure = plotext.figure
+    figure.clear()
+    figure.theme("colorless")
+    figure.plot_size(min(100, shutil.get_terminal_size().columns), 16)
+    means = [sum(value for _, value in group) / len(group) for group in groups]
+    figure.draw(
+        figure.signal([group[-1][0] for group in groups], means, marker="braille").lines(True).label("train loss")
     )
     measured = [event for event in _evaluations(events) if "val_loss" in event["metrics"]]
     if measured:
         at, losses = zip(*((event["step"], as_float(event["metrics"]["val_loss"])) for event in measured), strict=True)
-        plotext.scatter(at, losses, label="val loss", marker="x")
-    plotext.xlabel("step")
-    print(plotext.build())
+        figure.draw(figure.signal(list(at), list(losses), marker="x").label("val loss"))
+    figure.label("step")
+    figure.show()
 
 
 def _evaluations(events: list[Event]) -> list[Event]:

@@ -57,7 +57,7 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
     if wanted == "auto":
         gpus = [name for name in found if name.startswith("cuda")]
         if len(gpus) > 1:
-            free = {name: torch.cuda.mem_get_info(name)[0] for name in gpus}
+            free = {name: free_memory(name) for name in gpus}
             best = max(gpus, key=lambda name: free[name])
             return torch.device(best), f"it has the most free memory of {len(gpus)} GPUs ({free[best] / 2**30:.0f} GiB)"
         return torch.device(found[0]), "the only GPU" if gpus else "no CUDA GPU is usable here (tuidl doctor says why)"
@@ -67,6 +67,15 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
             f"device {wanted!r} does not exist here; choose one of auto, {', '.join(found)} (tuidl doctor says more)"
         )
     return torch.device(name), "asked for"
+
+
+def free_memory(name: str) -> int:
+    """Return the free bytes of a GPU as its driver counts them; asking torch itself would open a context on each GPU."""
+    total = torch.cuda.get_device_properties(name).total_memory
+    try:
+        return total - torch.cuda.device_memory_used(name)
+    except (RuntimeError, ImportError):  # no NVML here
+        return 0
 
 
 def choose_precision(device: torch.device, wanted: str) -> tuple[str, str]:

@@ -117,7 +117,7 @@ class Fit:
             lr = self.spec.optimizer.lr * self._lr_factor()
             self.meter.write(self.task.step(index, lr), lr)
             state.step += 1
-            if self._time_to_drain():
+            if self._time_to_drain() or self.paused or self.wanted:
                 yield from self._drain()
                 yield from self._serve()
             every = self.spec.evaluation.every_steps
@@ -223,9 +223,9 @@ class Fit:
             else:
                 yield from self._evaluate(scheduled=False)
 
-    def _in_pieces(self, work: Pieces[R]) -> Events[R]:
-        """Do long work piece by piece, alive and obedient in between, and return its result."""
-        while True:
+    def _in_pieces(self, work: Pieces[R]) -> Events[R | None]:
+        """Do long work piece by piece, alive and obedient in between; return its result, or None when told to stop."""
+        while not (self.ending and self.ending[0] == "stopped"):
             try:
                 doing = next(work)
             except StopIteration as done:
@@ -233,6 +233,7 @@ class Fit:
                 return result
             yield events.Heartbeat(self.state.step, doing)
             yield from self._obey()
+        return None
 
     def _evaluate(self, scheduled: bool = True) -> Events[None]:
         """Measure on the validation data, keep the best weights, and decide about stopping early.
@@ -244,7 +245,9 @@ class Fit:
             return
         state = self.state
         yield events.StateChanged(state.step, "evaluating")
-        report: Report = yield from self._in_pieces(self.task.evaluate())
+        report = yield from self._in_pieces(self.task.evaluate())
+        if report is None:
+            return
         better = scheduled and self._judge(report)
         state.metrics |= report.metrics
         self._tick()
@@ -262,7 +265,7 @@ class Fit:
         value = report.metrics[self.spec.metric]
         value = -value if self.spec.larger_is_better else value
         state.history.append(value if math.isfinite(value) else math.inf)
-        better = value < state.best - (stop.min_delta if state.history[:-1] else 0.0)
+        better: bool = value < state.best - (stop.min_delta if state.history[:-1] else 0.0)
         if better:
             state.best, state.best_step, state.best_metrics, state.stale = value, state.step, dict(report.metrics), 0
         else:
@@ -288,8 +291,11 @@ class Fit:
         if status == "completed" and state.best_weights:
             self.task.load(state.best_weights)
             report = yield from self._in_pieces(self.task.test())
-            state.metrics |= report.metrics
-            yield events.Evaluated(state.step, state.step / self.task.steps_per_epoch, report, final=True)
+            if report:
+                state.metrics |= report.metrics
+                yield events.Evaluated(state.step, state.step / self.task.steps_per_epoch, report, final=True)
+            else:
+                status, reason = "stopped", "stopped by command before the test"
         metrics = state.metrics | {f"best_{name}": value for name, value in state.best_metrics.items()}
         if state.best_metrics:
             metrics["best_step"] = float(state.best_step)

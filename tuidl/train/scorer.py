@@ -59,7 +59,7 @@ class Scorer:
             features, _ = yield from self._look(real.images)
             self._real[id(real)] = moments(features)
         features, logits = yield from self._look(drawn)
-        probabilities = logits.double().softmax(1)
+        probabilities = logits.cpu().double().softmax(1)
         histogram = torch.bincount(probabilities.argmax(1), minlength=probabilities.shape[1]).double() / len(drawn)
         enough = 0.2 / len(histogram)
         return Judgement(

@@ -74,7 +74,9 @@ def conduct(
         known = translate(error)
         _log(paths, error)
         with contextlib.suppress(StorageError, OSError):  # the disk that failed the run cannot take its epitaph either
-            recorder.fail(clean(str(known), limit=500), exit_code_of(known, door))
+            ended = isinstance(known, KeyboardInterrupt | SystemExit)
+            reason = "ended at once by a signal" if ended else clean(str(known) or type(known).__name__, limit=500)
+            recorder.fail(reason, exit_code_of(known))
         if known is error:
             raise
         raise known from error
@@ -155,12 +157,12 @@ def translate(error: BaseException) -> BaseException:
     return error
 
 
-def exit_code_of(error: BaseException, door: Door) -> int:
+def exit_code_of(error: BaseException) -> int:
     """Return what the process ends with after `error`."""
     if isinstance(error, TuidlError):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return 128 + (door.signal or 2)
+        return 130
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
     return 1

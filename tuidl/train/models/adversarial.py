@@ -32,7 +32,8 @@ class Fold(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the folded numbers."""
-        return x.unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)
+        images: Tensor = x.unflatten(1, self.shape)
+        return images.contiguous(memory_format=torch.channels_last)
 
 
 class Discriminator(nn.Module):

@@ -100,8 +100,7 @@ class Language(OneModel):
         length = (len(text) - 1) // streams
         ids = text[: streams * length].view(streams, length)
         targets = text[1 : streams * length + 1].view(streams, length)
-        nats = torch.zeros((), device=text.device, dtype=torch.float64)
-        correct = torch.zeros((), device=text.device)
+        nats, correct = [], []
         memory = self.model.start(streams)
         self.model.eval()
         chunk = 256
@@ -109,16 +108,17 @@ class Language(OneModel):
             with torch.no_grad(), self.hardware.autocast():
                 logits, memory = self.model(ids[:, start : start + chunk], memory)
             flat, truth = logits.flatten(0, 1).float(), targets[:, start : start + chunk].flatten()
-            nats += F.cross_entropy(flat, truth, reduction="sum")
-            correct += (flat.argmax(1) == truth).sum()
+            nats.append(F.cross_entropy(flat, truth, reduction="sum"))
+            correct.append((flat.argmax(1) == truth).sum())
             yield f"{what} {min(length, start + chunk)}/{length}"
         self.model.train()
-        loss = float(nats) / targets.numel()
+        loss = float(torch.stack(nats).cpu().double().sum()) / targets.numel()
+        accuracy = int(torch.stack(correct).sum()) / targets.numel()
         return Report(
             {
                 f"{name}_loss": loss,
                 f"{name}_bpc": loss / math.log(2),
-                f"{name}_accuracy": float(correct) / targets.numel(),
+                f"{name}_accuracy": accuracy,
             }
         )
 

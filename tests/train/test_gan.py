@@ -1,0 +1,137 @@
+"""What a step of a GAN is, and what it draws with."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tuidl.train import events
+from tuidl.train.tasks.gan import Gan
+
+from .tiny import done, image_data, of, run_all, same, spec_of, task_of, weights
+
+
+def gan(**groups: Any) -> Gan:
+    task = task_of(spec_of("gan", **groups))
+    assert isinstance(task, Gan)
+    return task
+
+
+@pytest.mark.parametrize("d_steps", [1, 3])
+def test_a_step_moves_the_discriminator_d_times_and_the_generator_once(d_steps: int) -> None:
+    task = gan(loss={"kind": "non-saturating", "d_steps": d_steps}, training={"batch_size": 20})
+    assert task.steps_per_epoch == 200 // (20 * d_steps)
+    seen: list[torch.Tensor] = []
+    genuine = task.scaled
+    task.scaled = lambda images: seen.append(images) or genuine(images)  # type: ignore[func-returns-value,method-assign]
+    task.begin_epoch(0)
+    for index in range(task.steps_per_epoch):
+        task.step(index, 0.001)
+    assert task.d_updater.steps == d_steps * task.steps_per_epoch
+    assert task.g_updater.steps == task.steps_per_epoch
+    assert len(seen) == d_steps * task.steps_per_epoch
+    shown = task.data.train.images[task.order[: 20 * len(seen)]]
+    assert torch.equal(torch.cat(seen), shown)  # each image once
+
+
+def test_neither_player_moves_the_other() -> None:
+    task = gan()
+    task.begin_epoch(0)
+    batch = [task.order[:20]]
+    for teach, moved, kept in (
+        (lambda: task._teach_discriminator(batch, 0.01), task.discriminator, task.generator),
+        (lambda: task._teach_generator([20], 0.01), task.generator, task.discriminator),
+    ):
+        before = {model: {k: v.detach().clone() for k, v in model.named_parameters()} for model in (moved, kept)}
+        teach()
+        assert same(dict(kept.named_parameters()), before[kept])
+        assert all(parameter.grad is None for parameter in kept.parameters())
+        assert not same(dict(moved.named_parameters()), before[moved])
+
+
+def test_d_lr_factor_multiplies_the_rate_of_the_discriminator_alone_and_is_live() -> None:
+    moved = {}
+    for factor in (1.0, 0.25):
+        loss = {"kind": "least-squares", "d_lr_factor": factor}
+        task = gan(optimizer={"kind": "sgd"}, loss={"kind": "least-squares"})
+        task.configure(spec_of("gan", optimizer={"kind": "sgd"}, loss=loss))
+        before = weights(task)
+        task.begin_epoch(0)
+        task._teach_discriminator([task.order[:20]], 0.1)
+        moved[factor] = weights(task)["discriminator.body.1.weight"] - before["discriminator.body.1.weight"]
+    torch.testing.assert_close(moved[0.25], moved[1.0] / 4)
+
+
+def test_images_become_numbers_from_minus_one_to_one_and_back() -> None:
+    task = gan()
+    levels = torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8)
+    scaled = task.scaled(levels)
+    assert (float(scaled.min()), float(scaled.max())) == (-1.0, 1.0)
+    task.artist = task.generator = torch.nn.Identity()  # type: ignore[assignment]
+    assert torch.equal(task.draw(scaled), levels)
+
+
+def test_the_same_noise_draws_the_same_grid() -> None:
+    task = gan(evaluation={"sample_images": 9, "score_images": 100})
+    (first,) = done(task.sample()).artifacts  # type: ignore[union-attr]
+    (second,) = done(task.sample()).artifacts  # type: ignore[union-attr]
+    assert first == second
+    assert first.details == {"kind": "grid", "count": 9, "columns": 3, "height": 8, "width": 8}
+    assert first.data.startswith(b"\x89PNG")
+
+
+def test_images_are_drawn_with_the_running_mean_of_the_weights() -> None:
+    """a ← m a + (1 − m) θ after each step of the generator."""
+    task = gan(model={"average": 0.8})
+    mean = [parameter.detach().clone() for parameter in task.generator.parameters()]
+    task.begin_epoch(0)
+    for index in range(3):
+        task.step(index, 0.01)
+        mean = [0.8 * old + 0.2 * new.detach() for old, new in zip(mean, task.generator.parameters(), strict=True)]
+    for expected, parameter in zip(mean, task.artist.parameters(), strict=True):
+        torch.testing.assert_close(parameter.detach(), expected)
+    noise = torch.randn(5, 4)
+    drawn = task.draw(noise)
+    task.generator.eval()
+    assert not torch.equal(drawn, ((task.generator(noise) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
+    other = gan(model={"average": 0.8}, seed=5)
+    other.load(task.state())
+    assert torch.equal(other.draw(noise), drawn)
+
+
+@pytest.mark.xfail(strict=True, reason="the running mean is taken with gradients on: each step keeps the one before")
+def test_the_running_mean_holds_on_to_no_history() -> None:
+    task = gan(model={"average": 0.8})
+    task.begin_epoch(0)
+    for index in range(2):
+        task.step(index, 0.01)
+    assert all(parameter.grad_fn is None for parameter in task.artist.parameters())
+
+
+def test_state_and_load_are_a_round_trip_of_both_models() -> None:
+    task, other = gan(), gan(seed=3)
+    assert not same(task.state(), other.state())
+    other.load(weights(task))
+    assert same(task.state(), other.state())
+
+
+def test_evaluation_says_what_the_judge_has_found() -> None:
+    spec = spec_of("gan")
+    task = task_of(spec)
+    stream = run_all(task, spec)
+    val, test = (event.report for event in of(events.Evaluated, stream))
+    assert set(val.metrics) == {"score", "frechet", "classes", "scorer_accuracy"}
+    assert set(test.metrics) == {"test_score", "test_frechet", "test_classes", "scorer_accuracy"}
+    assert 1 <= val.metrics["score"] <= 4
+    assert val.metrics["frechet"] >= 0
+    assert 0 <= val.metrics["classes"] <= 4
+    assert [artifact.name for artifact in (*val.artifacts, *test.artifacts)] == [
+        "val_histogram.json", "test_histogram.json",
+    ]  # fmt: skip
+
+
+def test_more_discriminator_steps_than_images_are_refused_or_done() -> None:
+    task = task_of(
+        spec_of("gan", loss={"kind": "wgan-gp", "d_steps": 20}, training={"batch_size": 50}), image_data(count=60)
+    )
+    assert task.batch_size == 3 and task.steps_per_epoch == 1
