@@ -112,7 +112,7 @@ def test_preset_can_be_named_by_path(cli, tuidl):
     "words",
     [
         ["presets"], ["presets", "mnist-mlp"], ["presets", "mnist-mlp", "--json"], ["data", "list"],
-        pytest.param(["--help"], marks=pytest.mark.xfail(strict=True, reason="parsing is outside of the try")),
+        ["--help"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -124,7 +124,6 @@ def test_reader_of_a_pipe_may_leave(tuidl, words):
     assert process.returncode == 0
 
 
-@pytest.mark.xfail(strict=True, reason="stdout is not told to replace what its encoding lacks")
 def test_presets_are_shown_under_any_locale(tuidl):
     done = tuidl("presets", "mnist-gan", PYTHONIOENCODING="ascii")
     assert done.returncode == 0 and "Traceback" not in done.stderr

@@ -134,13 +134,11 @@ def test_escape_codes_in_events_never_reach_the_terminal(cli, copied, escapes):
     shown_safely(cli, escapes)
 
 
-@pytest.mark.xfail(strict=True, reason="the name of the best metric is printed as it stands in the status")
 def test_escape_codes_in_the_best_metric_never_reach_the_terminal(cli, copied, escapes):
     change(copied.status, best={"metric": EVIL, "value": 1.0, "step": 1, "checkpoint": EVIL})
     shown_safely(cli, escapes)
 
 
-@pytest.mark.xfail(strict=True, reason="the name of a run that is given by its path is printed as it is")
 def test_escape_codes_in_a_directory_name_never_reach_the_terminal(cli, copied, escapes):
     evil = copied.directory.rename(copied.directory.with_name("x\x1b[31m"))
     said = cli("show", evil)
@@ -169,10 +167,6 @@ STRANGE = {
     "confusion not JSON": confusion_is(b"\xff"),
     "confusion of another shape": confusion_is(b'{"labels": 1, "counts": [[1, "a"], 2]}'),
 }
-BREAKS = {
-    "artifacts are no list", "an artifact without a path", "an artifact outside", "confusion gone",
-    "confusion not JSON", "confusion of another shape",
-}  # fmt: skip
 
 
 def event(paths, kind, **fields):
@@ -182,16 +176,7 @@ def event(paths, kind, **fields):
 
 @pytest.mark.parametrize(
     "make",
-    [
-        pytest.param(
-            value,
-            id=key,
-            marks=[pytest.mark.xfail(strict=True, reason="an artifact is trusted to be there and sound")]
-            if key in BREAKS
-            else [],
-        )
-        for key, value in STRANGE.items()
-    ],
+    [pytest.param(value, id=key) for key, value in STRANGE.items()],
 )
 def test_run_of_a_stranger_is_shown(cli, copied, make):
     make(copied)
@@ -199,7 +184,6 @@ def test_run_of_a_stranger_is_shown(cli, copied, make):
         assert cli(*words).code == 0
 
 
-@pytest.mark.xfail(strict=True, reason="plotext 6 has no clear_figure, plotsize, plot, scatter and build")
 def test_show_draws_curves_on_a_terminal(cli, copied, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     said = cli("show", "copy")

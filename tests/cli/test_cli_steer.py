@@ -122,7 +122,6 @@ def test_detached_run_that_fails_at_once_says_why(tuidl, one_line):
     assert tuidl.reader("x").status().state == "failed"
 
 
-@pytest.mark.xfail(strict=True, reason="python -m puts the current directory before the standard library")
 def test_detached_run_does_not_run_code_that_lies_around(tuidl):
     (tuidl.root / "safetensors.py").write_text("raise SystemExit('code of a stranger')")
     done = tuidl(*tuidl.language("--detach"), PYTHONSAFEPATH="")
@@ -162,21 +161,12 @@ def test_second_signal_ends_a_run_at_once(tuidl):
     assert tuidl.reader("x").status().state == "failed"
 
 
-@pytest.mark.xfail(strict=True, reason="a run that is ended at once gives no reason")
 def test_a_run_ended_at_once_says_so(tuidl):
     both_at_once(tuidl)
     assert tuidl.reader("x").status().reason
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGINT, 130),
-        pytest.param(
-            signal.SIGTERM, 143, marks=pytest.mark.xfail(strict=True, reason="main returns 130 whatever the signal was")
-        ),
-    ],
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_before_the_first_step_has_its_exit_code(cli, tuidl, monkeypatch, number, code):
     from tuidl.train import session
 
@@ -191,7 +181,6 @@ def test_signal_before_the_first_step_has_its_exit_code(cli, tuidl, monkeypatch,
     assert said.code == code and "Traceback" not in said.err
 
 
-@pytest.mark.xfail(strict=True, reason="the last JSON line says exit code 1 for every error that is not tuidl's own")
 def test_json_of_an_interrupted_run_has_its_exit_code(cli, tuidl, monkeypatch):
     from tuidl.train import session
 

@@ -142,7 +142,7 @@ def test_fewer_training_images_have_another_judge(own_cache: Path, trainings: li
 def damage(path: Path, how: str) -> None:
     whole = path.read_bytes()
     tensors = load(whole)
-    first = next(iter(tensors))
+    first = "output.weight"
     match how:
         case "empty":
             path.write_bytes(b"")
@@ -234,7 +234,7 @@ def able(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     with pytest.MonkeyPatch.context() as patch:
         cache = tmp_path_factory.mktemp("able")
         patch.setattr(platformdirs, "user_cache_path", lambda *_, **__: cache)
-        patch.setitem(scorer.JUDGE, "training", {"epochs": 15, "batch_size": 50})
+        patch.setitem(scorer.JUDGE, "training", {"epochs": 30, "batch_size": 50})
         patch.setitem(scorer.JUDGE, "evaluation", {"probes": 0, "metric": "val_loss"})  # the surest, not the first
         judge = judge_of(image_data())
     assert judge.accuracy == 1.0

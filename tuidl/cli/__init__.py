@@ -1,6 +1,7 @@
 """The commands. Each imports what it needs when it runs, so that `tuidl --help` loads neither torch nor numpy."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -13,13 +14,12 @@ from tuidl.text import clean
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; every error a user can meet is one or two lines on stderr."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if not hasattr(args, "handler"):
-        parser.print_help()
-        return 0
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a sign shows a question mark
+    code = 0
     try:
-        code: int = args.handler(args)
+        code = _run(argv)
         sys.stdout.flush()
         return code
     except TuidlError as error:
@@ -29,13 +29,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return code
     except Exception as error:
         print(
             f"tuidl: internal error: {clean(str(error), limit=200)} ({type(error).__name__}); {_log(error)}",
             file=sys.stderr,
         )
         return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = build_parser()
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit:
+        sys.stdout.flush()  # so that a closed pipe is noticed here
+        raise
+    if not hasattr(args, "handler"):
+        parser.print_help()
+        return 0
+    code: int = args.handler(args)
+    return code
 
 
 def _log(error: Exception) -> str:

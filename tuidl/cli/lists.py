@@ -115,7 +115,7 @@ def runs(args: argparse.Namespace) -> int:
 
 def best(run: RunSummary) -> str:
     """Return the best value of the deciding metric in words, empty while there is none."""
-    return f"{run.best.metric} {number(run.best.metric, run.best.value)}" if run.best else ""
+    return clean(f"{run.best.metric} {number(run.best.metric, run.best.value)}", limit=80) if run.best else ""
 
 
 def summary(run: RunSummary) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tuidl.cli.output import duration, emit, number
-from tuidl.errors import TuidlError
 from tuidl.runs import RunPaths
 from tuidl.spec import RunSpec
 from tuidl.text import clean
@@ -118,7 +117,8 @@ class Printer:
         shown = "  ".join(f"{name} {number(name, value)}" for name, value in event.report.metrics.items())
         best = "  best so far" if event.best else ""
         self.line(
-            f"epoch {event.epoch:g}/{self.total / self.steps_per_epoch:g}  step {event.step}  {shown}{best}", sys.stdout
+            f"epoch {event.epoch:.3g}/{self.total / self.steps_per_epoch:.3g}  step {event.step}  {shown}{best}",
+            sys.stdout,
         )
 
     def _sample(self, report: events.Report) -> None:
@@ -252,8 +252,9 @@ class JsonPrinter(Printer):
 
     def failed(self, error: BaseException) -> None:
         """Print the last line of a run that failed."""
-        code = error.exit_code if isinstance(error, TuidlError) else 1
-        self._finished("failed", str(error) or type(error).__name__, 0, 0.0, 0.0, {}, exit_code=code)
+        from tuidl.train.session import exit_code_of, reason_of
+
+        self._finished("failed", reason_of(error), 0, 0.0, 0.0, {}, exit_code=exit_code_of(error))
 
     def _finished(
         self,

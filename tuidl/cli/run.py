@@ -10,13 +10,40 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from tuidl.cli.output import emit
 from tuidl.errors import UsageError
 from tuidl.runs import LIVE_STATES, RunPaths, create_run, find_run, read_spec, read_state, runs_dir, write_spec
 from tuidl.spec import RunSpec, build_spec, load_preset, preset_names
+from tuidl.spec.load import explain
 from tuidl.text import clean, did_you_mean
 
 STARTING = 60.0  # seconds that a detached trainer may take until its first sign of life
+
+
+class PastPreset(BaseModel):
+    """From which preset a run was made."""
+
+    name: str = "run"
+
+
+class PastData(BaseModel):
+    """What data a run was really trained on."""
+
+    used: str
+    stand_in: bool
+
+
+class PastRun(BaseModel):
+    """What `run.json` must hold for a run to be repeated; it may come from a stranger."""
+
+    model_config = ConfigDict(strict=True)
+
+    spec: dict[str, Any]
+    preset: PastPreset = PastPreset()
+    data_dir: str | None = None
+    data: PastData | None = None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,8 +79,17 @@ def resolve(args: argparse.Namespace) -> tuple[RunSpec, str, str | None]:
             raise
         hint = did_you_mean(target, preset_names())
         raise UsageError(f"there is no preset or run {clean(target, limit=80)!r}; {hint}") from error
-    name = stored.get("preset", {}).get("name", "run")
-    return build_spec(stored.get("spec", {}), overrides, where=target), name, data_dir or stored.get("data_dir")
+    try:
+        past = PastRun.model_validate(stored)
+    except ValidationError as error:
+        raise UsageError(f"run {clean(target, limit=80)!r} cannot be repeated: run.json: {explain(error)}") from error
+    if past.data and past.data.stand_in:  # what was trained on, whether or not the real data is here by now
+        overrides = [f"data.name={past.data.used}", *overrides]
+    return (
+        build_spec(past.spec, overrides, where=f"run {clean(target, limit=80)}"),
+        past.preset.name,
+        data_dir or past.data_dir,
+    )
 
 
 def _at_home(spec: RunSpec) -> RunSpec:
@@ -66,7 +102,9 @@ def _at_home(spec: RunSpec) -> RunSpec:
 
 def _detach(paths: RunPaths, args: argparse.Namespace) -> int:
     """Start the trainer in its own session, with the run's log as its output, and wait for its first sign of life."""
-    command = [sys.executable, "-m", "tuidl", "_train", str(paths.directory), *(["--offline"] if args.offline else [])]
+    # -P: a file named like a module in the current directory must not become part of the trainer
+    command = [sys.executable, "-P", "-m", "tuidl", "_train", str(paths.directory)]
+    command += ["--offline"] if args.offline else []
     log = os.open(paths.trainer_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         trainer = subprocess.Popen(

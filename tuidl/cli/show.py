@@ -9,7 +9,7 @@ from typing import Any
 
 from tuidl.cli.lists import best, summary
 from tuidl.cli.output import duration, emit_row, number
-from tuidl.errors import StorageError
+from tuidl.errors import StorageError, TuidlError
 from tuidl.runs import RunReader, as_float, find_run, runs_dir, summarise
 from tuidl.text import clean
 
@@ -39,7 +39,7 @@ def show(args: argparse.Namespace) -> int:
         )
         return 0
     reason = f" ({clean(status.reason, limit=300)})" if status and status.reason else ""
-    print(f"{run.name}: {clean(run.title)}")
+    print(clean(f"{run.name}: {run.title}"))
     print(f"{run.state}{reason}; step {run.step}/{run.total_steps or '?'}; {duration(run.seconds)}")
     print(f"best: {best(run) or 'not known yet'}")
     _origin(asked)
@@ -109,17 +109,24 @@ def _evaluations(events: list[Event]) -> list[Event]:
 def _confused(reader: RunReader, events: list[Event]) -> None:
     """Print the pairs of classes that the newest evaluation confuses most."""
     for event in reversed(events):
-        for artifact in event.get("artifacts") or []:
+        artifacts = event.get("artifacts")
+        for artifact in artifacts if isinstance(artifacts, list) else []:
             if isinstance(artifact, dict) and artifact.get("kind") == "confusion":
-                found = json.loads(reader.artifact(str(artifact["path"])))
-                labels, counts = found["labels"], found["counts"]
-                pairs = [
-                    (count, labels[true], labels[predicted])
-                    for true, row in enumerate(counts)
-                    for predicted, count in enumerate(row)
-                    if true != predicted and count
-                ]
-                told = ", ".join(f"{true} as {predicted} ({count})" for count, true, predicted in sorted(pairs)[:-6:-1])
+                try:
+                    told = _most_confused(json.loads(reader.artifact(str(artifact["path"]))))
+                except (TuidlError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+                    told = "the confusion matrix is absent or damaged"
                 if told:
                     print(f"most confused: {clean(told)}")
                 return
+
+
+def _most_confused(found: dict[str, Any]) -> str:
+    labels = found["labels"]
+    pairs = [
+        (count, labels[true], labels[predicted])
+        for true, row in enumerate(found["counts"])
+        for predicted, count in enumerate(row)
+        if true != predicted and count
+    ]
+    return ", ".join(f"{true} as {predicted} ({count})" for count, true, predicted in sorted(pairs)[:-6:-1])

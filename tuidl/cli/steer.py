@@ -12,16 +12,17 @@ PATIENCE = 15.0  # seconds until a run that does not answer is called deaf
 def steer(args: argparse.Namespace, verb: str, **arguments: str) -> int:
     """Send a command, wait for the answer, and print it."""
     paths = find_run(runs_dir(args.runs_dir), args.run)
+    name = clean(paths.name, limit=80)
     _, state = read_state(paths)
     if state not in LIVE_STATES:
-        raise UsageError(f"run {paths.name} is {state}, not training; there is nothing to {verb}")
+        raise UsageError(f"run {name} is {state}, not training; there is nothing to {verb}")
     answer = wait_for_answer(paths, send(paths, verb, **arguments), PATIENCE)
     if answer is None:
-        raise UsageError(f"run {paths.name} has not answered in {PATIENCE:.0f} s; the command waits in its inbox")
+        raise UsageError(f"run {name} has not answered in {PATIENCE:.0f} s; the command waits in its inbox")
     text = clean(str(answer.get("text", "")), limit=400)
     if not answer.get("ok"):
-        raise UsageError(f"run {paths.name}: {text}")
-    print(f"{paths.name}: {text}")
+        raise UsageError(f"run {name}: {text}")
+    print(f"{name}: {text}")
     return 0
 
 

@@ -110,14 +110,16 @@ def _split(text: str) -> tuple[str, str]:
 
 def _apply(data: dict[str, Any], key: str, text: str) -> None:
     group, _, name = key.rpartition(".")
+    if group and not isinstance(data.setdefault(group, {}), dict):
+        raise UsageError(f"{clean(group, limit=80)} in the preset is not a table of settings")
     if group in CHOICES and name == "kind":
-        if data.get(group, {}).get("kind") != text:
+        if data[group].get("kind") != text:
             data[group] = {"kind": text}
         return
     field = _field(data, key)
     value = text if field.type == "string" else _parse(text)
     if group:
-        data.setdefault(group, {})[name] = value
+        data[group][name] = value
     else:
         data[name] = value
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tuidl.errors import UsageError
+from tuidl.errors import StorageError, UsageError
 from tuidl.runs.atomic import sweep_temps, write_atomic
 from tuidl.text import clean
 
@@ -41,7 +41,8 @@ class Checkpoints:
         path = self.directory / name
         write_atomic(path, data)
         if path.read_bytes() != data:  # what cannot be read back is no checkpoint, and must not push out one that is
-            raise UsageError(f"{path} does not hold what was written to it; the disk is failing")
+            path.unlink(missing_ok=True)
+            raise StorageError(f"{clean(str(path))} does not hold what was written to it; the disk is failing")
         if best:
             self.best = name
         self._prune()
@@ -59,6 +60,8 @@ def read(path: Path) -> Saved:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["tuidl"])
+            if not isinstance(header, dict):
+                raise ValueError("its header is not one of tuidl's")
             return Saved({name: file.get_tensor(name) for name in file.keys()}, header)  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"checkpoint {clean(str(path))} cannot be read: {clean(str(error), limit=120)}") from error

@@ -1,6 +1,5 @@
 """Choice of device and number format, each with the reason that is shown to the user."""
 
-import os
 import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -35,9 +34,9 @@ def choose(device: str = "auto", precision: str = "auto", threads: int = 0) -> H
     """Return the hardware for a run; DeviceError names the devices that exist when the wanted one does not."""
     chosen, why_device = choose_device(device)
     number_format, why_format = choose_precision(chosen, precision)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = threads or cores
-    torch.set_num_threads(count)
+    if threads:
+        torch.set_num_threads(threads)
+    count = torch.get_num_threads()  # by default one for each core that this process may use, or OMP_NUM_THREADS
     return Hardware(
         chosen, number_format, count, (f"device {chosen}: {why_device}", f"precision {number_format}: {why_format}")
     )

@@ -74,9 +74,7 @@ def conduct(
         known = translate(error)
         _log(paths, error)
         with contextlib.suppress(StorageError, OSError):  # the disk that failed the run cannot take its epitaph either
-            ended = isinstance(known, KeyboardInterrupt | SystemExit)
-            reason = "ended at once by a signal" if ended else clean(str(known) or type(known).__name__, limit=500)
-            recorder.fail(reason, exit_code_of(known))
+            recorder.fail(reason_of(known), exit_code_of(known))
         if known is error:
             raise
         raise known from error
@@ -155,6 +153,13 @@ def translate(error: BaseException) -> BaseException:
     if isinstance(error, OSError) and not isinstance(error, TuidlError):
         return StorageError(f"{clean(str(error), limit=300)}")
     return error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return in one line why a run has failed."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return "ended at once by a signal"
+    return clean(str(error) or type(error).__name__, limit=500)
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -122,7 +122,8 @@ def load(
     except MissingError as error:
         if data.stand_in == "none":
             raise
-        used, reason = _known(data.stand_in), str(error)
+        used = _known(data.stand_in)
+        reason = f"training on the stand-in {used.key} in place of {asked.key}: {error}"
         content, sums = _read(used, "", directory, progress, download)
     origin = Origin(asked.key, used.key, used is not asked, reason, sums)
     if isinstance(content, str):

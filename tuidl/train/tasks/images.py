@@ -1,8 +1,9 @@
 """Pictures of images: grids as PNG files."""
 
-import torch
+import io
+
 from torch import Tensor
-from torchvision.io import encode_png
+from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from tuidl.train.events import Artifact
@@ -10,7 +11,8 @@ from tuidl.train.events import Artifact
 
 def grid(name: str, images: Tensor, columns: int) -> Artifact:
     """Return `images` (uint8 [N, C, H, W]) as one PNG without gaps, `columns` side by side, and how to cut it apart."""
-    sheet = make_grid(images.cpu(), nrow=columns, padding=0)
+    file = io.BytesIO()
+    to_pil_image(make_grid(images.cpu(), nrow=columns, padding=0)).save(file, "PNG")
     details = {
         "kind": "grid",
         "count": len(images),
@@ -18,4 +20,4 @@ def grid(name: str, images: Tensor, columns: int) -> Artifact:
         "height": images.shape[2],
         "width": images.shape[3],
     }
-    return Artifact(f"{name}.png", bytes(encode_png(sheet.to(torch.uint8)).numpy()), details)
+    return Artifact(f"{name}.png", file.getvalue(), details)

@@ -1,0 +1,91 @@
+"""The choice of device and number format, and that each comes with its reason."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from tuidl.errors import DeviceError
+from tuidl.train import device
+from tuidl.train.device import Hardware, choose, choose_device, choose_precision
+
+from .tiny import CPU
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Returns a function that makes these devices exist, each with that much free memory."""
+
+    def start(**gpus: int) -> None:
+        names = [name.replace("cuda", "cuda:") for name in gpus]
+        monkeypatch.setattr(device, "available", lambda: [*names, "cpu"])
+        monkeypatch.setattr(device, "free_memory", lambda name: gpus[name.replace(":", "")] * 2**30)
+
+    return start
+
+
+def test_auto_takes_the_gpu_with_the_most_free_memory_and_says_so(pretend: Any) -> None:
+    pretend(cuda0=3, cuda1=70, cuda2=5)
+    chosen, reason = choose_device("auto")
+    assert chosen == torch.device("cuda:1")
+    assert "70 GiB" in reason and "3 GPUs" in reason
+
+
+def test_auto_takes_the_only_gpu_or_else_the_cpu(pretend: Any) -> None:
+    pretend(cuda0=1)
+    assert choose_device("auto") == (torch.device("cuda:0"), "the only GPU")
+    pretend()
+    chosen, reason = choose_device("auto")
+    assert chosen == CPU and "doctor" in reason
+
+
+def test_what_is_asked_for_is_taken(pretend: Any) -> None:
+    pretend(cuda0=1, cuda1=99)
+    for wanted, expected in (("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")):
+        assert choose_device(wanted) == (torch.device(expected), "asked for")
+
+
+@pytest.mark.parametrize("wanted", ["cuda:7", "mps", "cuda"])
+def test_a_device_that_does_not_exist_is_refused_with_those_that_do(wanted: str, pretend: Any) -> None:
+    pretend()
+    with pytest.raises(DeviceError, match="auto, cpu") as caught:
+        choose_device(wanted)
+    assert wanted in str(caught.value) and caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_auto_takes_bf16_only_where_the_hardware_has_it(has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Some GPU")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    expected = "bf16" if has else "fp32"
+    gpu = choose_precision(torch.device("cuda:0"), "auto")
+    assert gpu[0] == expected and "Some GPU" in gpu[1]
+    assert choose_precision(CPU, "auto")[0] == expected
+    assert choose_precision(torch.device("mps"), "auto")[0] == "fp32"
+    for wanted in ("fp32", "bf16"):
+        assert choose_precision(CPU, wanted) == (wanted, "asked for")
+
+
+def test_choose_gives_hardware_with_a_reason_for_each_choice() -> None:
+    found = choose("cpu", "fp32", threads=1)
+    assert (found.device, found.precision, found.threads) == (CPU, "fp32", 1)
+    assert found.reasons == ("device cpu: asked for", "precision fp32: asked for")
+    assert found.name == "cpu (1 threads)"
+
+
+def test_threads_are_one_for_each_core_unless_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[int] = []
+    monkeypatch.setattr(device, "torch", SimpleNamespace(**{**vars(torch), "set_num_threads": said.append}))
+    monkeypatch.setattr(device.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    choose("cpu", "fp32")
+    choose("cpu", "fp32", threads=5)
+    assert said == [3, 5]
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_autocast_computes_in_the_chosen_format(precision: str, expected: torch.dtype) -> None:
+    with Hardware(CPU, precision, 1, ()).autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
