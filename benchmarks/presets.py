@@ -36,7 +36,8 @@ def train(preset: str, seed: int, extra: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as runs:
         command = [sys.executable, "-m", "tuidl", "run", preset, "--seed", str(seed), "--json", "--quiet", *extra]
         begin = time.monotonic()
-        done = subprocess.run([*command, "--runs-dir", runs, "--set", "data.stand_in=none"], capture_output=True, text=True)
+        command += ["--runs-dir", runs, "--set", "data.stand_in=none"]
+        done = subprocess.run(command, capture_output=True, text=True)
         seconds = time.monotonic() - begin
     if done.returncode:
         raise SystemExit(f"{preset}, seed {seed}: exit code {done.returncode}\n{done.stderr}")
@@ -64,15 +65,16 @@ def main() -> None:
             "command_seconds": [run["command_seconds"] for run in found],
             "metrics": [run["metrics"] for run in found],
         })  # fmt: skip
-        train_s, command_s = (statistics.median(rows[-1][key]) for key in ("training_seconds", "command_seconds"))
-        spread = f"{values[0]:.4f} to {values[-1]:.4f}"
-        print(f"{preset:12} {metric} {middle:.4f} ({spread}, {args.seeds} seeds), wanted {sign} {target}: "
-              f"{'reached' if rows[-1]['reached'] else 'MISSED'}; training {train_s:.0f} s, whole command {command_s:.0f} s",
-              flush=True)  # fmt: skip
+        training, command = (statistics.median(rows[-1][key]) for key in ("training_seconds", "command_seconds"))
+        spread = f"{values[0]:.4f} to {values[-1]:.4f}, {args.seeds} seeds"
+        verdict = "reached" if rows[-1]["reached"] else "MISSED"
+        print(f"{preset:12} {metric} {middle:.4f} ({spread}), wanted {sign} {target}: {verdict}", flush=True)
+        print(f"{'':12} training {training:.0f} s, whole command {command:.0f} s", flush=True)
     if args.save:
         import torch
 
-        hardware = {"processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()), "cores": os.cpu_count()}
+        processor = torch.cpu.get_capabilities().get("cpu_name", platform.processor())
+        hardware = {"processor": processor, "cores": os.cpu_count()}
         if torch.cuda.is_available():
             hardware["gpu"] = torch.cuda.get_device_name()
         content = {"date": str(date.today()), "hardware": hardware, "torch": torch.__version__, "rows": rows}

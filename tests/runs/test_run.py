@@ -44,12 +44,11 @@ def test_what_is_written_is_read(run: RunPaths) -> None:
 
 
 def test_the_spec_is_written_once(run: RunPaths) -> None:
-    with RunWriter(run) as writer:
-        write_spec(run, {"a": 1})
-        with pytest.raises(StorageError, match="never overwritten"):
-            write_spec(run, {"a": 2})
-        with pytest.raises(ValueError):
-            write_spec(run, {"a": "x" * 2_000_000})
+    write_spec(run, {"a": 1})
+    with pytest.raises(StorageError, match="never overwritten"):
+        write_spec(run, {"a": 2})
+    with pytest.raises(ValueError):
+        write_spec(run, {"a": "x" * 2_000_000})
     assert RunReader(run).spec()["a"] == 1
 
 

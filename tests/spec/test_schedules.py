@@ -73,7 +73,7 @@ def test_plateau_waits_as_long_as_its_patience() -> None:
 def test_every_step_of_a_run_has_a_rate_above_zero_and_never_above_the_base(
     kind: str, warmup: float, total: int, per_epoch: int
 ) -> None:
-    schedule = SCHEDULES[kind](warmup=warmup)
+    schedule = SCHEDULES[kind](kind=kind, warmup=warmup)
     for step in range(total):
         value = schedule.factor(Position(step, total, per_epoch, [1.0] * (step // per_epoch)))
         assert 0 < value <= 1 + 1e-12, step

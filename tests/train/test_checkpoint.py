@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save
 
 from tuidl.errors import StorageError, TuidlError, UsageError
+from tuidl.runs import write_atomic
 from tuidl.train import checkpoint
 from tuidl.train.checkpoint import KEEP, Checkpoints, read
 
@@ -47,7 +48,7 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", ["classification", "language", "gan"])
 def test_weights_of_each_task_survive(task: str, tmp_path: Path) -> None:
     spec = spec_of(task, model={"batch_norm": True}) if task == "classification" else spec_of(task)
-    first, second = task_of(spec), task_of(spec_of(task, **{"seed": 3, "model": spec.model.model_dump()}))
+    first, second = task_of(spec), task_of(spec_of(task, seed=3, model=spec.model.model_dump()))
     assert not same(first.state(), second.state())
     store = Checkpoints(tmp_path)
     second.load(read(tmp_path / store.save(1, first.state(), {}, best=False)).tensors)
@@ -83,8 +84,7 @@ def test_a_checkpoint_that_does_not_hold_pushes_out_none_that_does(
     store = Checkpoints(tmp_path)
     for step in (1, 2):
         store.save(step, TENSORS, {}, best=False)
-    genuine = checkpoint.write_atomic
-    monkeypatch.setattr(checkpoint, "write_atomic", lambda path, data: genuine(path, data[:-1] + b"!"))
+    monkeypatch.setattr(checkpoint, "write_atomic", lambda path, data: write_atomic(path, data[:-1] + b"!"))
     with pytest.raises(StorageError, match="disk"):
         store.save(3, TENSORS, {}, best=True)
     assert names(tmp_path) == ["step-000000001.safetensors", "step-000000002.safetensors"]

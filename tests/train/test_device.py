@@ -76,13 +76,14 @@ def test_choose_gives_hardware_with_a_reason_for_each_choice() -> None:
     assert found.name == "cpu (1 threads)"
 
 
-def test_threads_are_one_for_each_core_unless_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_those_asked_for_or_else_what_torch_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[int] = []
-    monkeypatch.setattr(device, "torch", SimpleNamespace(**{**vars(torch), "set_num_threads": said.append}))
-    monkeypatch.setattr(device.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
-    choose("cpu", "fp32")
-    choose("cpu", "fp32", threads=5)
-    assert said == [3, 5]
+    fake = {**vars(torch), "set_num_threads": said.append, "get_num_threads": lambda: said[-1] if said else 7}
+    monkeypatch.setattr(device, "torch", SimpleNamespace(**fake))
+    assert choose("cpu", "fp32").threads == 7
+    assert said == []
+    assert choose("cpu", "fp32", threads=5).threads == 5
+    assert said == [5]
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

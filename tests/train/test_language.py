@@ -1,5 +1,6 @@
 """The language model: its losses are what they are called, it learns, it writes, and its memory matters."""
 
+import itertools
 import json
 import math
 from typing import Any
@@ -116,7 +117,7 @@ def test_low_temperatures_repeat_the_likely_and_high_ones_invent() -> None:
     cold, hot = (sample["text"] for sample in samples(task)["samples"])
     start = task.data.vocabulary.index(cold[0])
     assert cold == ("abcdefghij" * 11)[start:][:100]
-    right = sum(first + second in "abcdefghija" for first, second in zip(hot, hot[1:], strict=False))
+    right = sum(first + second in "abcdefghija" for first, second in itertools.pairwise(hot))
     assert right < 80
 
 

@@ -12,7 +12,7 @@ from tuidl.spec.losses import LOSSES
 from tuidl.spec.models import MODELS
 from tuidl.spec.optimizers import OPTIMIZERS
 
-from .tiny import image_data, spec_of, task_of, text_data, TEXT
+from .tiny import TEXT, image_data, spec_of, task_of, text_data
 
 WAITING = (
     "item", "tolist", "cpu", "numpy", "nonzero", "unique", "equal", "__float__", "__bool__", "__int__", "__index__",

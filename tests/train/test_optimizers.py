@@ -83,7 +83,7 @@ def adadelta(theta: Array, gradient: Gradient, lr: float, rho: float, eps: float
 
 
 def adam(theta: Array, gradient: Gradient, lr: float, beta1: float, beta2: float, eps: float) -> Iterator[Array]:
-    """Lecture: θ ← θ − η / (√v + ε) m, with m and v the means of gradient and square, both corrected for their start."""
+    """Lecture: θ ← θ − η / (√v + ε) m, m and v the means of gradient and square, corrected for their start."""
     m = v = np.zeros_like(theta)
     t = 0
     while True:
@@ -128,9 +128,7 @@ def radam(theta: Array, gradient: Gradient, lr: float, beta1: float, beta2: floa
         mean = m / (1 - beta1**t)
         length = longest - 2 * t * beta2**t / (1 - beta2**t)
         if length > 5:
-            r = math.sqrt(
-                (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
-            )
+            r = math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
             theta = theta - lr * r * mean * math.sqrt(1 - beta2**t) / (np.sqrt(v) + eps)
         else:
             theta = theta - lr * mean
@@ -263,9 +261,6 @@ def test_full_batch_gradient_descent_is_the_exact_gradient_step_over_the_whole_t
                 torch.testing.assert_close(task.state()[name], value, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="class_weights: each batch is divided by its own sum of weights, so the sum is not the gradient"
-)
 def test_full_batch_gradient_descent_is_exact_with_class_weights_too() -> None:
     found = []
     for size in (60, 170):
@@ -344,5 +339,3 @@ def test_update_ratio_is_the_share_of_the_weights_that_the_step_has_moved() -> N
             if step % RATIO_EVERY == 0:
                 expected = ((after - before).norm() / before.norm()).float()
             torch.testing.assert_close(updater.update_ratio, expected)
-
-

@@ -1,5 +1,6 @@
 """Each regularizer measurably does what its help says."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from tuidl.spec.load import build_spec
 from tuidl.spec.models import MODELS
 from tuidl.spec.optimizers import OPTIMIZERS
 from tuidl.train import events
+from tuidl.train.data.augment import augment
 from tuidl.train.regularizers import tikhonov
-from tuidl.train.tasks import classification
 from tuidl.train.tasks.base import set_dropout
 from tuidl.train.updater import Updater
 
@@ -34,13 +35,17 @@ from .tiny import (
 
 
 def trained(**groups: Any) -> Any:
-    """Return a task after 320 steps of SGD, which shows a penalty as it is. (A whole run ends with its best weights.)"""
+    """Return a task after 320 steps of SGD. (A run would end with its best weights, often early ones.)"""
     task = task_of(spec_of(optimizer={"kind": "sgd"}, training={"batch_size": 50}, **groups))
     for epoch in range(80):
         task.begin_epoch(epoch)
         for index in range(task.steps_per_epoch):
             task.step(index, 0.1)
     return task
+
+
+def steps_of(task: Any) -> int:
+    return int(task.updater.steps)
 
 
 def matrices(task: Any) -> list[Tensor]:
@@ -182,9 +187,7 @@ def test_weight_decay_shrinks_weights_by_exactly_lr_times_it_where_the_gradient_
 def test_weight_decay_reaches_the_filters_of_a_cnn(kind: str) -> None:
     def moved(decay: float) -> tuple[Tensor, Tensor]:
         task = task_of(
-            spec_of(
-                model={"kind": "cnn", "channels": [3]}, optimizer={"kind": kind, "lr": 0.01, "weight_decay": decay}
-            )
+            spec_of(model={"kind": "cnn", "channels": [3]}, optimizer={"kind": kind, "lr": 0.01, "weight_decay": decay})
         )
         start = matrices(task)[0].clone()
         task.begin_epoch(0)
@@ -279,7 +282,7 @@ def test_a_live_change_of_dropout_takes_effect_at_the_next_step() -> None:
     for at in (None, 3):
         task = task_of(spec)
         lines = {} if at is None else {at: ["set regularization.dropout=0.9"]}
-        control = Script(lambda task=task: int(task.updater.steps), lines)
+        control = Script(partial(steps_of, task), lines)
         runs[at] = columns(run_all(task, spec, control))["loss"]
     assert runs[None][:3] == runs[3][:3]
     assert runs[None][3] != runs[3][3]
@@ -322,9 +325,10 @@ def test_clipping_bounds_the_penalty_too() -> None:
 
 def test_max_norm_scales_back_long_rows_only() -> None:
     limit = 0.6
+    choices: list[dict[str, Any]] = [{}, {"regularization": {"max_norm": limit}}]
     free, capped = (
         task_of(spec_of(model={"init": "normal", "init_std": 0.08}, optimizer={"kind": "sgd"}, **groups))
-        for groups in ({}, {"regularization": {"max_norm": limit}})
+        for groups in choices
     )
     for task in (free, capped):
         task.begin_epoch(0)
@@ -419,7 +423,7 @@ def test_without_patience_no_run_stops_early() -> None:
 
 def test_augmentation_changes_training_images_only(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    genuine = classification.augment
+    genuine = augment
 
     def spy(images: Tensor, *rest: Any) -> Tensor:
         calls.append(len(images))
@@ -427,7 +431,7 @@ def test_augmentation_changes_training_images_only(monkeypatch: pytest.MonkeyPat
         assert not torch.equal(changed, images)
         return changed
 
-    monkeypatch.setattr(classification, "augment", spy)
+    monkeypatch.setattr("tuidl.train.tasks.classification.augment", spy)
     spec = spec_of(augmentation={"noise": 0.5, "flip": 0.5, "shift": 2.0}, training={"batch_size": 50})
     task, plain = task_of(spec), task_of(spec_of())
     before = {name: getattr(task.data, name).images.clone() for name in ("train", "val", "test")}
@@ -449,7 +453,26 @@ def test_strength_of_augmentation_may_change_while_training() -> None:
     runs = {}
     for lines in ({}, {2: ["set augmentation.noise=1.0"]}):
         task = task_of(spec)
-        control = Script(lambda task=task: int(task.updater.steps), dict(lines))
+        control = Script(partial(steps_of, task), dict(lines))
         runs[bool(lines)] = columns(run_all(task, spec, control))["loss"]
     assert runs[False][:2] == runs[True][:2]
     assert runs[False][2] != runs[True][2]
+
+
+def test_augmentation_differs_from_step_to_step_and_from_seed_to_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def spy(images: Tensor, *rest: Any) -> Tensor:
+        seen.append(augment(torch.zeros_like(images), *rest))
+        return images
+
+    monkeypatch.setattr("tuidl.train.tasks.classification.augment", spy)
+    for seed in (0, 0, 1):
+        task = task_of(spec_of(augmentation={"noise": 0.5}, seed=seed))
+        task.begin_epoch(0)
+        for index in range(2):
+            task.step(index, 0.1)
+    first, second, again, _, other, _ = seen
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, other)

@@ -83,7 +83,7 @@ def test_each_optimizer_with_each_regularizer_and_schedule(kind: str, data: Imag
 @pytest.mark.parametrize("kind", sorted(OPTIMIZERS))
 def test_each_optimizer_with_all_regularizers_at_once_in_each_task(kind: str, data: ImageData) -> None:
     regularization = {name: value for on in ON.values() for name, value in on.get("regularization", {}).items()}
-    groups = {
+    groups: dict[str, Any] = {
         "optimizer": {"kind": kind, "weight_decay": 0.1},
         "regularization": regularization,
         "augmentation": ON["augmentation"]["augmentation"],

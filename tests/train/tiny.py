@@ -1,7 +1,7 @@
 """Small things to train on and with: data sets in memory, specs, a scripted task, and commands at chosen steps."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -50,7 +50,12 @@ def text_data(text: str) -> TextData:
     ids = torch.tensor([vocabulary.index(character) for character in text])
     tenth = len(ids) // 10
     return TextData(
-        "tiny-text", vocabulary, ids[: -2 * tenth], ids[-2 * tenth : -tenth], ids[-tenth:], Origin("", "", False, "", {})
+        "tiny-text",
+        vocabulary,
+        ids[: -2 * tenth],
+        ids[-2 * tenth : -tenth],
+        ids[-tenth:],
+        Origin("", "", False, "", {}),
     )
 
 
@@ -79,7 +84,9 @@ BASES: dict[str, dict[str, Any]] = {
 
 def spec_of(task: str = "classification", **groups: Settings | Any) -> RunSpec:
     """Return the smallest sensible spec of `task`, with the settings of `groups` on top; a new kind starts afresh."""
-    data: dict[str, Any] = {key: dict(value) if isinstance(value, dict) else value for key, value in BASES[task].items()}
+    data: dict[str, Any] = {
+        key: dict(value) if isinstance(value, dict) else value for key, value in BASES[task].items()
+    }
     for name, value in groups.items():
         old = data.get(name, {})
         if not isinstance(value, Mapping):
@@ -115,7 +122,7 @@ def done(pieces: Pieces[T]) -> T:
 
 
 def busy_clock() -> Callable[[], float]:
-    """Return a clock that moves on by a second with each look, so that every step is drained and every command served."""
+    """Return a clock that moves on a second with each look: every step is drained, every command served."""
     return map(float, itertools.count()).__next__
 
 
@@ -195,10 +202,10 @@ def command(line: str) -> Command:
 class Scripted:
     """A task whose weight is the number of its finished steps and whose validation metrics are given."""
 
-    columns = ("loss",)
+    columns: tuple[str, ...] = ("loss",)
     hardware = HARDWARE
 
-    def __init__(self, values: Sequence[float], steps_per_epoch: int = 2, metric: str = "val_accuracy") -> None:
+    def __init__(self, values: Iterable[float], steps_per_epoch: int = 2, metric: str = "val_accuracy") -> None:
         self.values, self.steps_per_epoch, self.metric = iter(values), steps_per_epoch, metric
         self.weight = torch.zeros(())
         self.rates: list[float] = []

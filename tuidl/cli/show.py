@@ -94,7 +94,7 @@ def _curves(reader: RunReader, events: list[Event]) -> None:
         at, losses = zip(*((event["step"], as_float(event["metrics"]["val_loss"])) for event in measured), strict=True)
         figure.draw(figure.signal(list(at), list(losses), marker="x").label("val loss"))
     figure.label("step")
-    figure.show()
+    print(plotext.uncolorize(str(figure.build())))
 
 
 def _evaluations(events: list[Event]) -> list[Event]:

@@ -83,7 +83,7 @@ def validate(data: Mapping[str, Any], where: str) -> RunSpec:
 
 
 def with_live_change(spec: RunSpec, key: str, text: str) -> RunSpec:
-    """Return `spec` with one live setting changed; UsageError when the key is not live or the value is out of bounds."""
+    """Return `spec` with one live setting changed; UsageError when it is not live or the value is out of bounds."""
     field = _field(spec.model_dump(mode="json"), key)
     if not field.live:
         live = [item.path for item in fields_of(spec) if item.live]
@@ -145,7 +145,9 @@ def _parse(text: str) -> Any:
     if len(text) > 1000:
         raise UsageError(f"--set value is {len(text)} characters long; at most 1000 are read")
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        read = tomllib.loads(f"value = {text}")
+        if len(read) == 1:  # a line break in the text could begin a second setting
+            return read["value"]
     except (ValueError, RecursionError):
         pass
     try:

@@ -133,7 +133,10 @@ class AdversarialLoss(Loss):
         1.0, help="The discriminator's learning rate as a multiple of the generator's.", gt=0, le=100, live=True
     )
     real_label: float = setting(
-        1.0, help="What the discriminator should say of a real image; 0.9 keeps it humble.", ge=0.5, le=1.0
+        1.0,
+        help="What the discriminator should say of a real image, 0.9 keeps it humble; only where the loss has labels.",
+        ge=0.5,
+        le=1.0,
     )
 
 

@@ -151,7 +151,7 @@ class RunSpec(Group):
     """A whole run. Everything a trainer needs, and all that is needed to repeat it."""
 
     about: About = About()
-    task: TaskName = setting("classification", help="What is learned.")  # type: ignore[valid-type]
+    task: TaskName = setting("classification", help="What is learned.")
     seed: int = setting(0, help="Start of every random number; the same seed gives the same run.", ge=0, le=2**31 - 1)
     precision: Literal["auto", "fp32", "bf16"] = setting(
         "auto", help="Number format of the heavy work; auto takes bf16 where the hardware has it."

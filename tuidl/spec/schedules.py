@@ -94,7 +94,8 @@ class Step(Schedule):
 
     def shape(self, at: Position) -> float:
         """Return the stair that the position is on."""
-        return self.gamma ** math.floor(at.epochs / self.every)
+        stairs: float = self.gamma ** math.floor(at.epochs / self.every)
+        return stairs
 
 
 @SCHEDULES.add(
@@ -112,7 +113,7 @@ class Exponential(Schedule):
 
     def shape(self, at: Position) -> float:
         """Return the power of gamma at this fraction of an epoch."""
-        return self.gamma**at.epochs
+        return math.pow(self.gamma, at.epochs)
 
 
 @SCHEDULES.add(
@@ -174,9 +175,10 @@ class Plateau(Schedule):
 
     def shape(self, at: Position) -> float:
         """Count the plateaus in the history of the metric."""
-        best, waited, plateaus = math.inf, 0, 0
+        best = math.inf
+        waited = plateaus = 0
         for value in at.history:
             best, waited = (value, 0) if value < best else (best, waited + 1)
             if waited >= self.patience:
                 plateaus, waited = plateaus + 1, 0
-        return self.gamma**plateaus
+        return float(self.gamma**plateaus)

@@ -1,7 +1,8 @@
-"""The spec described as a flat list of fields: the form, `tuidl presets --json` and the checks of `--set` are made from it."""
+"""The spec as a flat list of fields, of which the form, `tuidl presets --json` and the checks of `--set` are made."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from tuidl.spec.run import CHOICES, RunSpec
@@ -31,7 +32,7 @@ class Field:
 
 
 def fields_of(source: RunSpec | Mapping[str, str]) -> list[Field]:
-    """Return every field of a spec with its values, or of the default spec with the kinds that `source` maps groups to."""
+    """Return every field of a spec with its values, or of the default spec with the kinds that `source` names."""
     spec = source if isinstance(source, RunSpec) else None
     found: list[Field] = []
     for name, info in RunSpec.model_fields.items():
@@ -44,7 +45,7 @@ def fields_of(source: RunSpec | Mapping[str, str]) -> list[Field]:
             found += _group(name, group, getattr(spec, name, None), {"kind": tuple(registry)})
         elif isinstance(info.annotation, type) and issubclass(info.annotation, Group):
             found += _group(name, info.annotation, getattr(spec, name, None), {})
-    top = RunSpec.model_json_schema()["properties"]
+    top = _properties(RunSpec)
     plain = [name for name in top if "type" in top[name] and name not in CHOICES and top[name]["type"] != "object"]
     return [_field(name, top[name], getattr(spec, name, None), ()) for name in plain] + found
 
@@ -65,8 +66,15 @@ def describe_choice(cls: type[Choice]) -> dict[str, Any]:
     return {**describe(cls.entry), "tasks": list(cls.tasks), "fields": [f.as_dict() for f in _group("", cls, None, {})]}
 
 
+@cache
+def _properties(cls: type[Group]) -> dict[str, Any]:
+    """Return the JSON schema of each setting; making it takes longer than a step of training may wait."""
+    properties: dict[str, Any] = cls.model_json_schema()["properties"]
+    return properties
+
+
 def _group(name: str, cls: type[Group], value: Group | None, choices: Mapping[str, tuple[str, ...]]) -> list[Field]:
-    properties = cls.model_json_schema()["properties"]
+    properties = _properties(cls)
     prefix = f"{name}." if name else ""
     return [
         _field(prefix + key, schema, getattr(value, key, None), choices.get(key, ()))

@@ -1,6 +1,6 @@
 """The building blocks of the spec: a setting with its help and bounds, and a registry of named choices.
 
-Whatever the form, the command line, the docs or the validation need to know about a setting stands beside its default here.
+Whatever the form, the command line or the validation needs to know about a setting stands beside its default.
 """
 
 from collections.abc import Callable, Iterator
@@ -92,8 +92,8 @@ def setting(
 ) -> Any:
     """Declare one setting.
 
-    `help` is one sentence, `unit` what the number counts, `live` whether it may change while training, `bounds` pydantic's
-    ge/gt/le/lt/max_length. `entry` and `role` make the setting a regularizer (see `tuidl.spec.regularizers`).
+    `help` is one sentence, `unit` what the number counts, `live` whether it may change while training, `bounds` are
+    pydantic's ge/gt/le/lt/max_length. `entry` and `role` make it a regularizer (see `tuidl.spec.regularizers`).
     """
     extra: dict[str, Any] = {"unit": unit, "live": live}
     if entry:

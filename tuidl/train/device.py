@@ -69,7 +69,7 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
 
 
 def free_memory(name: str) -> int:
-    """Return the free bytes of a GPU as its driver counts them; asking torch itself would open a context on each GPU."""
+    """Return the free bytes of a GPU as its driver counts them; asking torch would open a context on each GPU."""
     total = torch.cuda.get_device_properties(name).total_memory
     try:
         return total - torch.cuda.device_memory_used(name)

@@ -117,7 +117,7 @@ class Fit:
             lr = self.spec.optimizer.lr * self._lr_factor()
             self.meter.write(self.task.step(index, lr), lr)
             state.step += 1
-            if self._time_to_drain() or self.paused or self.wanted:
+            if self._time_to_drain():
                 yield from self._drain()
                 yield from self._serve()
             every = self.spec.evaluation.every_steps
@@ -128,6 +128,7 @@ class Fit:
             ):
                 yield from self._drain(wait=True)
                 yield from self._evaluate()
+                yield from self._serve()
         yield from self._drain(wait=True)
         yield from self._finish()
 
@@ -175,6 +176,7 @@ class Fit:
                 time.sleep(PAUSE_NAP)
                 yield events.Heartbeat(self.state.step, "paused")
                 yield from self._obey()
+                self._mark = self.clock()
                 yield from self._do_wanted()
             self._mark = self.clock()  # a pause is no training time
             yield events.StateChanged(self.state.step, "running")
@@ -265,7 +267,7 @@ class Fit:
         value = report.metrics[self.spec.metric]
         value = -value if self.spec.larger_is_better else value
         state.history.append(value if math.isfinite(value) else math.inf)
-        better: bool = value < state.best - (stop.min_delta if state.history[:-1] else 0.0)
+        better: bool = math.isfinite(value) and value < state.best - (stop.min_delta if state.history[:-1] else 0.0)
         if better:
             state.best, state.best_step, state.best_metrics, state.stale = value, state.step, dict(report.metrics), 0
         else:

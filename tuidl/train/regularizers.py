@@ -1,4 +1,4 @@
-"""The regularizers named in `tuidl.spec.regularizers`: penalties of the loss, changes of the gradient, projections of weights.
+"""The regularizers named in `tuidl.spec.regularizers`: penalties, changes of the gradient, projections of weights.
 
 `weights` are the matrices and filters of a model; biases and norm parameters are left alone, as is usual.
 """
@@ -20,7 +20,7 @@ def l2(model: nn.Module, weights: Sequence[Tensor], strength: float) -> Tensor:
 
 
 def tikhonov(model: nn.Module, weights: Sequence[Tensor], strength: float) -> Tensor:
-    """Return λ ‖Γw‖², Γ the differences of neighbours: in a convolution's filter, else in the image that a unit looks at.
+    """Return λ ‖Γw‖², Γ the differences of neighbours in a filter, or in the image that a dense unit looks at.
 
     Weights without neighbours (a dense layer on top of another, a 1x1 filter) are not smoothed.
     """
@@ -46,7 +46,9 @@ def clip_value(gradients: Sequence[Tensor], norm: Tensor, limit: float) -> None:
 
 
 @torch.no_grad()
-def max_norm(weights: Sequence[Tensor], limit: float) -> None:
+def max_norm(model: nn.Module, weights: Sequence[Tensor], limit: float) -> None:
     """Scale each unit's incoming weights back to length `limit` where they are longer, in place."""
+    # a transposed convolution has its output units on the second axis, all else on the first
+    transposed = {id(module.weight) for module in model.modules() if isinstance(module, nn.ConvTranspose2d)}
     for weight in weights:
-        weight.copy_(torch.renorm(weight, 2, 0, limit))
+        weight.copy_(torch.renorm(weight, 2, 1 if id(weight) in transposed else 0, limit))

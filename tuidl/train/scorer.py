@@ -109,7 +109,8 @@ def load_scorer(data: ImageData, hardware: Hardware) -> Pieces[Scorer]:
 
     The random state of the training is left as it was.
     """
-    key = hashlib.sha256(json.dumps([JUDGE, data.name, sorted(data.origin.files.values())]).encode()).hexdigest()[:16]
+    learned = [JUDGE, data.name, sorted(data.origin.files.values()), len(data.train.images), hardware.precision]
+    key = hashlib.sha256(json.dumps(learned).encode()).hexdigest()[:16]
     path = platformdirs.user_cache_path("tuidl") / f"judge-{data.name}-{key}.safetensors"
     with torch.random.fork_rng(devices=[hardware.device] if hardware.device.type == "cuda" else []):
         torch.manual_seed(0)
@@ -141,9 +142,16 @@ def _read(path: Path, task: Classification) -> float | None:
     """Load the kept judge into `task` and return its accuracy; None where there is none that fits."""
     try:
         with safe_open(path, framework="pt") as file:
-            task.load({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-            return float(file.metadata()["accuracy"])
-    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError):
+            accuracy = float(file.metadata()["accuracy"])
+            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        fresh = {name: value.clone() for name, value in task.state().items()}
+        try:
+            task.load(held)
+        except RuntimeError:
+            task.load(fresh)  # a file of another shape may have been loaded in part
+            return None
+        return accuracy
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None  # absent or damaged: trained anew
 
 

@@ -3,6 +3,7 @@
 Nothing here waits for the device: each number stays a 0-d tensor until the loop drains it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,17 +20,18 @@ RATIO_EVERY = 16  # steps between measurements of the update/weight ratio, which
 class Updater:
     """Moves the weights of one model.
 
-    `grad_norm` is the length of the gradient before clipping, `update_ratio` is ‖Δw‖/‖w‖ of the last measured step (every
-    16th). Once the loss or the gradient is not finite, `alive` turns 0 and stays so: no later step touches the weights.
+    `grad_norm` is the length of the gradient before clipping, `update_ratio` is ‖Δw‖/‖w‖ of the last measured step
+    (every 16th). Once the loss or the gradient is not finite, `alive` turns 0 and stays so: no later step touches the
+    weights. Updaters of one task share `alive`, so that one net's failure holds the other as well.
     """
 
-    def __init__(self, model: nn.Module, spec: RunSpec, lr_factor: float = 1.0) -> None:
+    def __init__(self, model: nn.Module, spec: RunSpec, lr_factor: float = 1.0, alive: Tensor | None = None) -> None:
         self.model = model
         self.lr_factor = lr_factor
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.weights = [parameter for parameter in self.parameters if parameter.ndim >= 2]
         device = self.parameters[0].device
-        self.alive = torch.ones((), device=device)
+        self.alive = torch.ones((), device=device) if alive is None else alive
         self.grad_norm = torch.zeros((), device=device)
         self.update_ratio = torch.zeros((), device=device)
         self.steps = 0
@@ -41,7 +43,10 @@ class Updater:
 
     def configure(self, spec: RunSpec) -> None:
         """Take over the live settings of `spec`."""
-        self._optimizer, self._regularization = spec.optimizer, spec.regularization
+        self._optimizer = spec.optimizer
+        self._penalties = _active(spec.regularization, "penalty")
+        self._clips = _active(spec.regularization, "gradient")
+        self._projections = _active(spec.regularization, "weights")
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 if not group["helper"]:
@@ -53,7 +58,7 @@ class Updater:
                     self._remember(optimizer, group["params"])
 
     @staticmethod
-    def _remember(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+    def _remember(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
         """Make room for momentum that is switched on live: torch's RMSprop does so at its first step only."""
         for parameter in parameters:
             if state := optimizer.state.get(parameter):
@@ -62,8 +67,8 @@ class Updater:
     def penalty(self) -> Tensor:
         """Return what the regularizers add to the loss, a scalar."""
         total = torch.zeros_like(self.grad_norm)
-        for entry, strength in _active(self._regularization, "penalty"):
-            total = total + resolve(entry)(self.model, self.weights, strength)
+        for regularize, strength in self._penalties:
+            total = total + regularize(self.model, self.weights, strength)
         return total
 
     def backward(self, loss: Tensor) -> None:
@@ -75,15 +80,15 @@ class Updater:
         """Take one step with the gradients at hand and learning rate `lr`; `loss` is only looked at by the guard."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         self.grad_norm = torch.nn.utils.get_total_norm(gradients).float()
-        self.alive = self.alive * (torch.isfinite(loss) & torch.isfinite(self.grad_norm))
-        for entry, limit in _active(self._regularization, "gradient"):
-            resolve(entry)(gradients, self.grad_norm, limit)
+        self.alive.mul_(torch.isfinite(loss) & torch.isfinite(self.grad_norm))
+        for clip, limit in self._clips:
+            clip(gradients, self.grad_norm, limit)
         measure = self.steps % RATIO_EVERY == 0
         if measure or not self._fused:
             torch._foreach_copy_(self._before, self.parameters)
         self._move(lr * self.lr_factor)
-        for entry, limit in _active(self._regularization, "weights"):
-            resolve(entry)(self.weights, limit)
+        for project, limit in self._projections:
+            project(self.model, self.weights, limit)
         if not self._fused:
             for parameter, before in zip(self.parameters, self._before, strict=True):
                 parameter.copy_(torch.where(self.alive > 0, parameter, before))
@@ -110,12 +115,13 @@ class Updater:
         return (torch.nn.utils.get_total_norm(self._before) / (length + 1e-12)).float()
 
 
-def _active(regularization: Regularization, role: str) -> list[tuple[Any, float]]:
+def _active(regularization: Regularization, role: str) -> list[tuple[Callable[..., Any], float]]:
+    """Return the regularizers of that role that are switched on, each with its strength."""
     found = [(item.entry, getattr(regularization, key)) for key, item in REGULARIZERS.items() if item.role == role]
-    return [(entry, strength) for entry, strength in found if strength]
+    return [(resolve(entry), strength) for entry, strength in found if strength]
 
 
-def _build(settings: OptimizerSpec, parameters: list[nn.Parameter]) -> list[torch.optim.Optimizer]:
+def _build(settings: OptimizerSpec, parameters: list[Tensor]) -> list[torch.optim.Optimizer]:
     """Return torch's optimizer, and beside one that moves only matrices an AdamW for the rest."""
     matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
     rest = [parameter for parameter in parameters if parameter.ndim < 2]
@@ -148,7 +154,7 @@ def _build(settings: OptimizerSpec, parameters: list[nn.Parameter]) -> list[torc
 
 
 def _group(
-    parameters: list[nn.Parameter], *, decays: bool = False, share: float = 1.0, helper: bool = False
+    parameters: list[Tensor], *, decays: bool = False, share: float = 1.0, helper: bool = False
 ) -> dict[str, Any]:
-    """Return a parameter group; `share` is its part of the learning rate, `helper` keeps the live settings away from it."""
+    """Return a parameter group; `share` is its part of the learning rate, a `helper` gets no live settings."""
     return {"params": parameters, "decays": decays, "share": share, "helper": helper}

@@ -67,7 +67,7 @@ def build_mlp_gan(settings: GanMLP, shape: Shape, dropout: float, critic_norm: b
 
 
 def build_dcgan(settings: DCGAN, shape: Shape, dropout: float, critic_norm: bool) -> tuple[Generator, Discriminator]:
-    """Return a convolutional generator and discriminator (Radford et al. 2015) for images whose side halves to 8 or less.
+    """Return a convolutional generator and discriminator (Radford et al. 2015).
 
     `critic_norm` False leaves batch norm out of the discriminator, as the gradient penalty of WGAN-GP needs.
     """

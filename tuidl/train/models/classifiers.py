@@ -148,7 +148,7 @@ def _features(layers: list[nn.Module], shape: Shape) -> int:
             probe = nn.Sequential(*layers).eval()(torch.zeros(1, *shape))
     except RuntimeError as error:
         raise UsageError(
-            f"the model shrinks a {shape[1]}x{shape[2]} image to nothing; use fewer blocks, more padding or smaller pooling"
+            f"the model shrinks a {shape[1]}x{shape[2]} image to nothing; take fewer blocks or less pooling"
         ) from error
     nn.Sequential(*layers).train()
     return int(probe.shape[1])

@@ -59,7 +59,7 @@ def dense(inputs: int, outputs: int, bend: str, batch_norm: bool, dropout: float
 def conv(
     inputs: int, outputs: int, bend: str, batch_norm: bool, *, kernel: int = 3, stride: int = 1, padding: int = 1
 ) -> list[nn.Module]:
-    """Return a hidden convolution [B, inputs, H, W] to [B, outputs, H', W']: convolution, batch norm if asked, activation."""
+    """Return a hidden convolution [B, inputs, H, W] to [B, outputs, H', W']: filters, batch norm, activation."""
     wide = outputs * pieces(bend)
     norm: list[nn.Module] = [nn.BatchNorm2d(wide)] if batch_norm else []
     layer = nn.Conv2d(inputs, wide, kernel, stride, padding, bias=not batch_norm)
@@ -67,7 +67,7 @@ def conv(
 
 
 def initialise(model: nn.Module, name: str, std: float) -> None:
-    """Fill every weight matrix and filter of `model` as the registered init says; biases start at zero unless default."""
+    """Fill every matrix and filter of `model` as the registered init says; biases start at zero unless default."""
     fill: Callable[[Tensor, float], None] = resolve(INITS[name])
     if fill is init_default:
         return

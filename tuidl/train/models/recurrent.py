@@ -1,5 +1,7 @@
 """Character models: ids [B, T] to logits [B, T, V], with a state that is handed in and out."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from tuidl.spec.models import GRU, LSTM, RNN
@@ -7,7 +9,7 @@ from tuidl.train.models.layers import initialise
 
 State = tuple[Tensor, ...]  # h [L, B, H], and for the LSTM c [L, B, H]
 
-_CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+_CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class CharRNN(nn.Module):
@@ -17,7 +19,8 @@ class CharRNN(nn.Module):
         super().__init__()
         self.kind, self.layers, self.width = settings.kind, settings.layers, settings.width
         self.embedding = nn.Embedding(characters, settings.embedding)
-        self.cell = _CELLS[settings.kind](settings.embedding, settings.width, settings.layers, batch_first=True)
+        make = _CELLS[settings.kind]
+        self.cell = make(settings.embedding, settings.width, settings.layers, batch_first=True)
         self.between = nn.Dropout(dropout)
         self.output = nn.Linear(settings.width, characters)
         initialise(self, settings.init, settings.init_std)

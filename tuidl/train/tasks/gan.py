@@ -48,11 +48,11 @@ class Gan:
         )
         self.generator: Generator = models[0].to(device).to(memory_format=torch.channels_last)
         self.discriminator: Discriminator = models[1].to(device).to(memory_format=torch.channels_last)
-        # images are drawn with a running mean of the weights, which hops about less than the newest (Yazıcı et al. 2018)
+        # images are drawn with a running mean of the weights, calmer than the newest (Yazıcı et al. 2018)
         self.average = spec.model.average
         self.artist = copy.deepcopy(self.generator).requires_grad_(False) if self.average else self.generator
         self.g_updater = Updater(self.generator, spec)
-        self.d_updater = Updater(self.discriminator, spec, lr_factor=spec.loss.d_lr_factor)
+        self.d_updater = Updater(self.discriminator, spec, spec.loss.d_lr_factor, alive=self.g_updater.alive)
         self.random = torch.Generator(device).manual_seed(spec.seed)  # of the noise and the augmentation
         fixed = torch.Generator(device).manual_seed(spec.seed + 1)
         self.grid_noise = torch.randn(spec.evaluation.sample_images, self.latent, generator=fixed, device=device)
@@ -133,8 +133,14 @@ class Gan:
             belief = belief + self.loss.belief(on_drawn.detach()).mean() / len(sizes)
         self.g_updater.step(total, lr)
         if self.average:
-            torch._foreach_lerp_(list(self.artist.parameters()), self.g_updater.parameters, 1 - self.average)
+            self._follow()
         return total, belief
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the artist's weights a little towards the generator's."""
+        own: list[Tensor] = list(self.artist.parameters())
+        torch._foreach_lerp_(own, self.g_updater.parameters, 1 - self.average)
 
     def _slope_penalty(self, real: Tensor, drawn: Tensor) -> Tensor:
         """Return (‖∇D(x̂)‖ − 1)² at random points x̂ between real and drawn images (Gulrajani et al. 2017)."""

@@ -41,7 +41,9 @@ class Language(OneModel):
         self.model.to(hardware.device)
         self.loss = resolve(spec.loss.entry)(spec.loss, len(data.vocabulary), hardware.device)
         self.updater = Updater(self.model, spec)
-        self.streams = min(spec.training.batch_size, max(1, (len(data.train) - 1) // (self.unroll + 1)))
+        # carried streams start up to one unroll late, so that each needs room for two
+        room = self.unroll * (2 if self.carry else 1)
+        self.streams = min(spec.training.batch_size, max(1, (len(data.train) - 1) // room))
         windows = (len(data.train) - 1) // self.streams // self.unroll - (1 if self.carry else 0)
         if windows < 1:
             raise UsageError(
@@ -124,7 +126,7 @@ class Language(OneModel):
 
     @torch.no_grad()
     def sample(self) -> Pieces[Report | None]:
-        """Write on from the prompt at each temperature, with the same random numbers each time: only the model differs."""
+        """Write on from the prompt at each temperature, with the same random numbers each time."""
         settings, device = self.spec.evaluation, self.hardware.device
         known = {character: number for number, character in enumerate(self.data.vocabulary)}
         prompt = "".join(character for character in settings.prompt if character in known) or self.data.vocabulary[0]
