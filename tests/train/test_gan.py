@@ -73,7 +73,7 @@ def test_images_become_numbers_from_minus_one_to_one_and_back() -> None:
     levels = torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8)
     scaled = task.scaled(levels)
     assert (float(scaled.min()), float(scaled.max())) == (-1.0, 1.0)
-    task.artist = task.generator = torch.nn.Identity()  # type: ignore[assignment]
+    task.generator = torch.nn.Identity()  # type: ignore[assignment]
     assert torch.equal(task.draw(scaled), levels)
 
 
@@ -84,33 +84,6 @@ def test_the_same_noise_draws_the_same_grid() -> None:
     assert first == second
     assert first.details == {"kind": "grid", "count": 9, "columns": 3, "height": 8, "width": 8}
     assert first.data.startswith(b"\x89PNG")
-
-
-def test_images_are_drawn_with_the_running_mean_of_the_weights() -> None:
-    """a ← m a + (1 − m) θ after each step of the generator."""
-    task = gan(model={"average": 0.8})
-    mean = [parameter.detach().clone() for parameter in task.generator.parameters()]
-    task.begin_epoch(0)
-    for index in range(3):
-        task.step(index, 0.01)
-        mean = [0.8 * old + 0.2 * new.detach() for old, new in zip(mean, task.generator.parameters(), strict=True)]
-    for expected, parameter in zip(mean, task.artist.parameters(), strict=True):
-        torch.testing.assert_close(parameter.detach(), expected)
-    noise = torch.randn(5, 4)
-    drawn = task.draw(noise)
-    task.generator.eval()
-    assert not torch.equal(drawn, ((task.generator(noise) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
-    other = gan(model={"average": 0.8}, seed=5)
-    other.load(task.state())
-    assert torch.equal(other.draw(noise), drawn)
-
-
-def test_the_running_mean_holds_on_to_no_history() -> None:
-    task = gan(model={"average": 0.8})
-    task.begin_epoch(0)
-    for index in range(2):
-        task.step(index, 0.01)
-    assert all(parameter.grad_fn is None for parameter in task.artist.parameters())
 
 
 def test_state_and_load_are_a_round_trip_of_both_models() -> None:

@@ -105,12 +105,17 @@ def test_kullback_leibler_equals_cross_entropy_for_certain_targets() -> None:
 
 
 def test_class_weights_weigh_each_class() -> None:
-    """Σ w_y (−log p_y) / Σ w_y."""
+    """Mean over the examples of w_y (−log p_y), the weights scaled to a mean of one over the classes."""
     weights = np.array([0.0, 1.0, 2.0, 0.5, 10.0])
     found = loss_of("cross-entropy", class_weights=tuple(weights.tolist()))(SCORES, TARGETS, 0.0)
-    own = weights[TARGETS.numpy()]
+    own = (weights / weights.mean())[TARGETS.numpy()]
     surprise = -log_softmax(SCORES.double().numpy())[np.arange(B), TARGETS.numpy()]
-    assert float(found) == pytest.approx(float((own * surprise).sum() / own.sum()), rel=1e-5)
+    assert float(found) == pytest.approx(float((own * surprise).mean()), rel=1e-5)
+
+
+def test_class_weights_that_are_all_zero_are_refused() -> None:
+    with pytest.raises(UsageError, match="all zero"):
+        loss_of("cross-entropy", class_weights=(0.0,) * K)
 
 
 @pytest.mark.parametrize("count", [1, K - 1, K + 1])

@@ -183,12 +183,6 @@ class Adversarial(Model):
 
     tasks = ("gan",)
     latent: int = setting(64, help="Random numbers an image is made from.", unit="numbers", ge=1, le=1024)
-    average: float = setting(
-        0.0,
-        help="Memory of the running mean of the generator's weights that images are drawn with; 0 draws with the newest.",
-        ge=0,
-        le=0.9999,
-    )  # Yazıcı et al. 2018
     activation: ActivationName = setting("leaky-relu", help="The bend after each hidden layer of the discriminator.")
     init: InitName = setting("normal", help="How the weights start.")
     init_std: float = setting(0.02, help="Spread of the weights when init is normal.", gt=0, le=10)

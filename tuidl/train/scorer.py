@@ -31,7 +31,7 @@ JUDGE = {
     "model": {"kind": "cnn", "channels": [32, 64], "batch_norm": True, "widths": [64]},
     "optimizer": {"kind": "adam", "lr": 0.003},
     "schedule": {"kind": "one-cycle"},
-    "training": {"epochs": 2, "batch_size": 128},
+    "training": {"epochs": 4, "batch_size": 128},
     "evaluation": {"probes": 0},
 }
 

@@ -87,14 +87,13 @@ def build_dcgan(settings: DCGAN, shape: Shape, dropout: float, critic_norm: bool
         inputs = width
     up.append(nn.ConvTranspose2d(inputs, shape[0], 4, 2, 1))
     down: list[nn.Module] = []
-    inputs = shape[0]
-    for level, width in enumerate(widths):  # the first layer sees raw pixels and has no batch norm
-        down += conv(
-            inputs, width, settings.activation, norm and critic_norm and level > 0, kernel=4, stride=2, padding=1
-        )
+    inputs, width, left = shape[0], settings.channels, shape[1]
+    while left > 4:  # down to where each number has seen the whole image, and not only strokes of it
+        batch_norm = norm and critic_norm and bool(down)  # the first layer sees raw pixels and has none
+        down += conv(inputs, width, settings.activation, batch_norm, kernel=4, stride=2, padding=1)
         down.append(nn.Dropout(dropout))
-        inputs = width
-    down += [nn.Flatten(), nn.Linear(inputs * side * side, 1)]
+        inputs, width, left = width, width * 2, left // 2
+    down += [nn.Flatten(), nn.Linear(inputs * left * left, 1)]
     return _finish(up, down, settings)
 
 

@@ -1,6 +1,5 @@
 """Generative adversarial network: one task with two models and two optimizers."""
 
-import copy
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -48,9 +47,6 @@ class Gan:
         )
         self.generator: Generator = models[0].to(device).to(memory_format=torch.channels_last)
         self.discriminator: Discriminator = models[1].to(device).to(memory_format=torch.channels_last)
-        # images are drawn with a running mean of the weights, calmer than the newest (Yazıcı et al. 2018)
-        self.average = spec.model.average
-        self.artist = copy.deepcopy(self.generator).requires_grad_(False) if self.average else self.generator
         self.g_updater = Updater(self.generator, spec)
         self.d_updater = Updater(self.discriminator, spec, spec.loss.d_lr_factor, alive=self.g_updater.alive)
         self.random = torch.Generator(device).manual_seed(spec.seed)  # of the noise and the augmentation
@@ -132,15 +128,7 @@ class Gan:
             total = total + loss.detach()
             belief = belief + self.loss.belief(on_drawn.detach()).mean() / len(sizes)
         self.g_updater.step(total, lr)
-        if self.average:
-            self._follow()
         return total, belief
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Move the artist's weights a little towards the generator's."""
-        own: list[Tensor] = list(self.artist.parameters())
-        torch._foreach_lerp_(own, self.g_updater.parameters, 1 - self.average)
 
     def _slope_penalty(self, real: Tensor, drawn: Tensor) -> Tensor:
         """Return (‖∇D(x̂)‖ − 1)² at random points x̂ between real and drawn images (Gulrajani et al. 2017)."""
@@ -160,12 +148,10 @@ class Gan:
     @torch.no_grad()
     def draw(self, noise: Tensor) -> Tensor:
         """Return the images of `noise` [B, latent] in evaluation mode, as bytes."""
-        for own, newest in zip(self.artist.buffers(), self.generator.buffers(), strict=True):
-            own.copy_(newest)  # batch norm's statistics
-        self.artist.eval()
+        self.generator.eval()
         with self.hardware.autocast():
-            images = self.artist(noise).float()
-        self.artist.train()
+            images = self.generator(noise).float()
+        self.generator.train()
         drawn: Tensor = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return drawn
 
@@ -220,13 +206,13 @@ class Gan:
             model.load_state_dict(own)
 
     def _parts(self) -> dict[str, torch.nn.Module]:
-        parts = {"generator": self.generator, "discriminator": self.discriminator}
-        return {**parts, "artist": self.artist} if self.average else parts
+        return {"generator": self.generator, "discriminator": self.discriminator}
 
     def facts(self) -> dict[str, Any]:
         """Return the size of models and data."""
-        count = {"generator": self.generator, "discriminator": self.discriminator}
-        sizes = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in count.items()}
+        sizes = {
+            name: sum(parameter.numel() for parameter in model.parameters()) for name, model in self._parts().items()
+        }
         return {
             "parameters": sum(sizes.values()), "parameters_of": sizes,
             "labels": list(self.data.labels), "shape": list(self.data.train.images.shape[1:]),
