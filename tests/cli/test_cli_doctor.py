@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from tuidl.cli import doctor
-from tuidl.cli.doctor import GIB, Gpu, GpuUser, Machine, Nvidia, Processor, Terminal, Torch
+from tuidl.cli.doctor import GIB
+from tuidl.cli.machine import Gpu, GpuUser, Machine, Nvidia, Processor, Terminal, Torch, look_at_nvidia
 
 TORCH = Torch("2.15.0+cu130", "0.30.0", cuda=(13, 0), usable=True)
 H200 = Gpu(0, "NVIDIA H200", 100 * GIB, 139 * GIB, 7)
@@ -310,7 +311,7 @@ def test_driver_is_asked(monkeypatch):
     import psutil
 
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml())
-    seen = doctor.look_at_nvidia()
+    seen = look_at_nvidia()
     assert seen.driver == "550.54" and seen.cuda == (12, 4) and seen.trouble == ""
     (gpu,) = seen.gpus
     assert (gpu.name, gpu.free, gpu.total, gpu.busy) == ("NVIDIA H200", 0, GIB, 0)
@@ -321,17 +322,17 @@ def test_driver_is_asked(monkeypatch):
 
 def test_driver_that_refuses(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(nvmlInit=1))
-    assert doctor.look_at_nvidia().trouble == "Insufficient Permissions"
+    assert look_at_nvidia().trouble == "Insufficient Permissions"
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(nvmlDeviceGetCount=1))
-    assert doctor.look_at_nvidia().trouble == "Insufficient Permissions"
+    assert look_at_nvidia().trouble == "Insufficient Permissions"
     refused = dict.fromkeys(
         ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetComputeRunningProcesses"), 1
     )
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(**refused))
-    (gpu,) = doctor.look_at_nvidia().gpus
+    (gpu,) = look_at_nvidia().gpus
     assert gpu.free is None and gpu.busy is None and [user.pid for user in gpu.users] == [2**22 + 1]
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(nvmlDeviceGetHandleByIndex=1))
-    assert "does not answer" in doctor.look_at_nvidia().gpus[0].name
+    assert "does not answer" in look_at_nvidia().gpus[0].name
 
 
 def test_library_of_the_driver_is_missing(monkeypatch):
@@ -343,4 +344,4 @@ def test_library_of_the_driver_is_missing(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert "nvidia-ml-py" in doctor.look_at_nvidia().trouble
+    assert "nvidia-ml-py" in look_at_nvidia().trouble
