@@ -32,6 +32,8 @@ class Printer:
         self._sums: dict[str, float] = {}
         self._counts = 0
         self._said = ""
+        self._seconds = 0.0
+        self._means: dict[str, float] = {}
 
     def show(self, event: Event, stored: Sequence[str]) -> None:
         """Show an event; `stored` are the files that the recorder wrote for it."""
@@ -55,6 +57,7 @@ class Printer:
             rate = (event.step - self._interval_step) / max(1e-9, now - self._interval_at)
             means = {name: value / self._counts for name, value in self._sums.items()}
             self._interval_at, self._interval_step, self._sums, self._counts = now, event.step, {}, 0
+            self._seconds, self._means = event.elapsed[1], means
             self.metrics(event.step, means, rate, event.elapsed[1])
 
     def say(self, text: str) -> None:
@@ -254,7 +257,16 @@ class JsonPrinter(Printer):
         """Print the last line of a run that failed."""
         from tuidl.train.session import exit_code_of, reason_of
 
-        self._finished("failed", reason_of(error), 0, 0.0, 0.0, {}, exit_code=exit_code_of(error))
+        epochs = self._interval_step / self.steps_per_epoch
+        self._finished(
+            "failed",
+            reason_of(error),
+            self._interval_step,
+            epochs,
+            self._seconds,
+            self._means,
+            exit_code=exit_code_of(error),
+        )
 
     def _finished(
         self,

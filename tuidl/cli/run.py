@@ -85,15 +85,12 @@ def resolve(args: argparse.Namespace) -> tuple[RunSpec, str, str | None]:
         raise UsageError(f"run {clean(target, limit=80)!r} cannot be repeated: run.json: {explain(error)}") from error
     if past.data and past.data.stand_in:  # what was trained on, whether or not the real data is here by now
         overrides = [f"data.name={past.data.used}", *overrides]
-    return (
-        build_spec(past.spec, overrides, where=f"run {clean(target, limit=80)}"),
-        past.preset.name,
-        data_dir or past.data_dir,
-    )
+    spec = _at_home(build_spec(past.spec, overrides, where=f"run {clean(target, limit=80)}"))
+    return spec, past.preset.name, data_dir or past.data_dir
 
 
 def _at_home(spec: RunSpec) -> RunSpec:
-    """Return the spec with the user's text file as a full path: a detached trainer starts in another directory."""
+    """Return the spec with the user's text file as a full path, so that the run can be repeated from anywhere."""
     if not spec.data.path:
         return spec
     full = str(Path(spec.data.path).expanduser().absolute())
@@ -177,6 +174,8 @@ def _catch_signals(door: Any, hang_up: bool) -> None:
             raise SystemExit(128 + number)
         door.signal = number
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    signal.signal(signal.SIGHUP, handle if hang_up else signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if (
+            signal.getsignal(number) is not signal.SIG_IGN
+        ):  # nohup and background jobs of scripts have asked to be spared
+            signal.signal(number, handle if hang_up or number != signal.SIGHUP else signal.SIG_IGN)

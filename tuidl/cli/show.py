@@ -90,11 +90,15 @@ def _curves(reader: RunReader, events: list[Event]) -> None:
         figure.signal([group[-1][0] for group in groups], means, marker="braille").lines(True).label("train loss")
     )
     measured = [event for event in _evaluations(events) if "val_loss" in event["metrics"]]
-    if measured:
-        at, losses = zip(*((event["step"], as_float(event["metrics"]["val_loss"])) for event in measured), strict=True)
-        figure.draw(figure.signal(list(at), list(losses), marker="x").label("val loss"))
+    losses = {event["step"]: as_float(event["metrics"]["val_loss"]) for event in measured}
+    sound = {step: loss for step, loss in losses.items() if math.isfinite(loss)}
+    if sound:
+        figure.draw(figure.signal(list(sound), list(sound.values()), marker="x").label("val loss"))
     figure.label("step")
     print(plotext.uncolorize(str(figure.build())))
+    broken = [step for step, loss in losses.items() if not math.isfinite(loss)]
+    if broken:
+        print(f"val loss is not finite at step {', '.join(map(str, broken[:8]))}")
 
 
 def _evaluations(events: list[Event]) -> list[Event]:

@@ -55,7 +55,7 @@ class RunPaths:
 
     @property
     def checkpoints(self) -> Path:
-        """`checkpoints/`: the weights and all a run needs to go on."""
+        """`checkpoints/`: the weights of the newest steps and of the best one."""
         return self.directory / "checkpoints"
 
     @property

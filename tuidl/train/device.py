@@ -34,6 +34,8 @@ def choose(device: str = "auto", precision: str = "auto", threads: int = 0) -> H
     """Return the hardware for a run; DeviceError names the devices that exist when the wanted one does not."""
     chosen, why_device = choose_device(device)
     number_format, why_format = choose_precision(chosen, precision)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)  # streams and events without a device of their own belong to this one
     if threads:
         torch.set_num_threads(threads)
     count = torch.get_num_threads()  # by default one for each core that this process may use, or OMP_NUM_THREADS
@@ -57,8 +59,12 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
         gpus = [name for name in found if name.startswith("cuda")]
         if len(gpus) > 1:
             free = {name: free_memory(name) for name in gpus}
-            best = max(gpus, key=lambda name: free[name])
-            return torch.device(best), f"it has the most free memory of {len(gpus)} GPUs ({free[best] / 2**30:.0f} GiB)"
+            if None in free.values():
+                return torch.device(gpus[0]), f"the first of {len(gpus)} GPUs, as their free memory cannot be read here"
+            best = max(gpus, key=lambda name: free[name] or 0)
+            return torch.device(
+                best
+            ), f"it has the most free memory of {len(gpus)} GPUs ({(free[best] or 0) / 2**30:.0f} GiB)"
         return torch.device(found[0]), "the only GPU" if gpus else "no CUDA GPU is usable here (tuidl doctor says why)"
     name = "cuda:0" if wanted == "cuda" else wanted
     if name not in found:
@@ -68,13 +74,16 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
     return torch.device(name), "asked for"
 
 
-def free_memory(name: str) -> int:
-    """Return the free bytes of a GPU as its driver counts them; asking torch would open a context on each GPU."""
-    total = torch.cuda.get_device_properties(name).total_memory
+def free_memory(name: str) -> int | None:
+    """Return the free bytes of a GPU as its driver counts them, None where it does not tell.
+
+    Asking torch itself would open a context on each GPU.
+    """
+    total: int = torch.cuda.get_device_properties(name).total_memory
     try:
         return total - torch.cuda.device_memory_used(name)
-    except (RuntimeError, ImportError):  # no NVML here
-        return 0
+    except Exception:  # NVML has an error class for each way of refusing
+        return None
 
 
 def choose_precision(device: torch.device, wanted: str) -> tuple[str, str]:

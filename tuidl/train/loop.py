@@ -102,6 +102,7 @@ class Fit:
         self.wanted: list[str] = []  # evaluate-now and sample-now, waiting for the end of the step
         self._mark = clock()
         self._drained_at = 0.0  # training seconds
+        self._saved = -1  # step of the newest checkpoint
 
     def run(self) -> Events[None]:
         """Train epoch by epoch, evaluate after each, and test once with the best weights."""
@@ -170,7 +171,7 @@ class Fit:
         """Carry out the commands that have come, and wait here while paused."""
         yield from self._obey()
         if self.paused and not self.ending:
-            self._tick()
+            yield from self._drain(wait=True)
             yield events.StateChanged(self.state.step, "paused")
             while self.paused and not self.ending:
                 time.sleep(PAUSE_NAP)
@@ -204,6 +205,8 @@ class Fit:
             case "set":
                 return (yield from self._set(command.arguments["key"], command.arguments["value"]))
             case "evaluate-now" | "sample-now":
+                if self.ending or self.state.step >= self.total:
+                    raise UsageError("the run is ending")
                 self.wanted.append(command.verb)
                 return "begins after this step"
             case verb:
@@ -221,7 +224,7 @@ class Fit:
         while self.wanted and not self.ending:
             wanted = self.wanted.pop(0)
             if wanted == "sample-now":
-                yield from self._sample()
+                yield from self._sample(asked=True)
             else:
                 yield from self._evaluate(scheduled=False)
 
@@ -259,6 +262,7 @@ class Fit:
             if better:
                 state.best_weights = {name: value.detach().clone() for name, value in self.task.state().items()}
             yield events.Checkpoint(state.step, self.task.state(), dict(report.metrics), best=better)
+            self._saved = state.step
         yield events.StateChanged(state.step, "paused" if self.paused else "running")
 
     def _judge(self, report: Report) -> bool:
@@ -280,15 +284,17 @@ class Fit:
             )
         return better
 
-    def _sample(self) -> Events[None]:
+    def _sample(self, asked: bool = False) -> Events[None]:
         report = yield from self._in_pieces(self.task.sample())
         if report:
             yield events.Sampled(self.state.step, report)
+        elif asked:
+            yield events.Warned(self.state.step, "this kind of model makes no samples")
 
     def _finish(self) -> Events[None]:
         status, reason = self.ending or ("completed", "all steps done")
         state = self.state
-        if status == "stopped":
+        if status == "stopped" and state.step != self._saved:
             yield events.Checkpoint(state.step, self.task.state(), {}, best=False)
         if status == "completed" and state.best_weights:
             self.task.load(state.best_weights)

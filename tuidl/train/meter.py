@@ -62,7 +62,7 @@ class Meter:
         if self._rates and not self._in_flight:
             rows = len(self._rates)
             self._landing[:rows].copy_(self._ring[:rows], non_blocking=True)
-            self._arrived.record()
+            self._arrived.record(torch.cuda.current_stream(self._ring.device))
             self._in_flight = (self._first, rows, self._rates)
             self._advance()
             if wait:

@@ -1,11 +1,13 @@
 """Writes the stream of events into the run directory, so that any viewer finds everything there."""
 
+import json
 import math
 import time
 from functools import singledispatchmethod
 from typing import Any
 
 from tuidl.runs import Best, RunPaths, RunWriter
+from tuidl.spec.load import with_live_change
 from tuidl.spec.run import RunSpec
 from tuidl.train import events
 from tuidl.train.checkpoint import Checkpoints
@@ -138,6 +140,9 @@ class Recorder:
     @_write.register
     def _(self, event: events.Changed) -> None:
         self._event("change", event, key=event.key, before=event.before, after=event.after)
+        self.spec = with_live_change(
+            self.spec, event.key, json.dumps(event.after)
+        )  # what later checkpoints are made with
 
     @_write.register
     def _(self, event: events.Warned) -> None:

@@ -90,7 +90,7 @@ def inception_score(probabilities: Tensor) -> float:
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean [F] and covariance [F, F] of `features` [N, F], in double precision on the CPU."""
-    features = features.double().cpu()
+    features = features.cpu().double()
     return features.mean(0), features.T.cov()
 
 

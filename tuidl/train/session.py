@@ -144,11 +144,15 @@ def versions() -> dict[str, str]:
 def translate(error: BaseException) -> BaseException:
     """Return a device's or disk's error in the user's words, any other as it is."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        sign in text for sign in ("out of memory", "can't allocate memory")
+    ):
         return DeviceError(
             "the device is out of memory; lower training.batch_size or the model's width, or choose another --device"
         )
-    if isinstance(error, torch.AcceleratorError) or (isinstance(error, RuntimeError) and "CUDA error" in text):
+    if isinstance(error, torch.AcceleratorError) or (
+        isinstance(error, RuntimeError) and any(sign in text for sign in ("CUDA error", "cuDNN error", "CUBLAS_STATUS"))
+    ):
         return DeviceError(f"the device failed: {clean(text, limit=200)}; tuidl doctor says more")
     if isinstance(error, OSError) and not isinstance(error, TuidlError):
         return StorageError(f"{clean(str(error), limit=300)}")

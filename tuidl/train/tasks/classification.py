@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tuidl.errors import UsageError
 from tuidl.spec.run import RunSpec
 from tuidl.train.data.augment import augment
 from tuidl.train.data.load import ImageData, ImageSplit, order
@@ -43,6 +44,11 @@ class Classification(OneModel):
         self.offset = (-data.mean / data.std).view(-1, 1, 1).to(device)  # also what black becomes
         self.batch_size = min(spec.training.batch_size, len(data.train.images))
         self.full_batch = spec.optimizer.full_batch
+        last = len(data.train.images) % self.batch_size if self.full_batch else 0
+        if getattr(spec.model, "batch_norm", False) and 1 in (self.batch_size, last):
+            raise UsageError(
+                "batch norm needs batches of two images or more; raise training.batch_size or data.train_limit"
+            )
         self.steps_per_epoch = 1 if self.full_batch else len(data.train.images) // self.batch_size
         self.configure(spec)
 

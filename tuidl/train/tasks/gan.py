@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tuidl.errors import UsageError
 from tuidl.spec.losses import AdversarialLoss
 from tuidl.spec.models import Adversarial
 from tuidl.spec.run import RunSpec
@@ -53,6 +54,8 @@ class Gan:
         fixed = torch.Generator(device).manual_seed(spec.seed + 1)
         self.grid_noise = torch.randn(spec.evaluation.sample_images, self.latent, generator=fixed, device=device)
         self.score_noise = torch.randn(spec.evaluation.score_images, self.latent, generator=fixed, device=device)
+        if len(data.train.images) < 2 * self.d_steps or spec.training.batch_size < 2:
+            raise UsageError("a GAN needs batches of two images or more; raise training.batch_size or data.train_limit")
         self.batch_size = min(spec.training.batch_size, len(data.train.images) // self.d_steps)
         self.full_batch = spec.optimizer.full_batch
         self.steps_per_epoch = 1 if self.full_batch else len(data.train.images) // (self.batch_size * self.d_steps)
@@ -88,6 +91,8 @@ class Gan:
             batches = self.order.split(self.batch_size) if self.full_batch else [self.order[begin:][: self.batch_size]]
             d_loss, d_real = self._teach_discriminator(batches, lr)
         g_loss, d_fake = self._teach_generator([len(batch) for batch in batches], lr)
+        # an earlier turn may have failed: no weight moves any more, and the row that is drained must say so
+        g_loss = torch.where(self.g_updater.alive > 0, g_loss, torch.nan)
         return (
             g_loss,
             d_loss,
