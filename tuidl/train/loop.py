@@ -121,12 +121,7 @@ class Fit:
             if self._time_to_drain():
                 yield from self._drain()
                 yield from self._serve()
-            every = self.spec.evaluation.every_steps
-            if (
-                index + 1 == self.task.steps_per_epoch
-                or state.step == self.total
-                or (every and state.step % every == 0)
-            ):
+            if self._time_to_evaluate(epoch_ends=index + 1 == self.task.steps_per_epoch):
                 yield from self._drain(wait=True)
                 yield from self._evaluate()
                 yield from self._serve()
@@ -146,6 +141,10 @@ class Fit:
 
     def _time_to_drain(self) -> bool:
         return self.meter.full or self.clock() - self._mark >= DRAIN_EVERY
+
+    def _time_to_evaluate(self, epoch_ends: bool) -> bool:
+        step, every = self.state.step, self.spec.evaluation.every_steps
+        return epoch_ends or step == self.total or (every > 0 and step % every == 0)
 
     def _drain(self, wait: bool = False) -> Events[None]:
         """Bring the steps' numbers to the host, and end the run where one of them is not finite."""
