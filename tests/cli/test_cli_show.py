@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tuidl.cli.show import POINTS, _thinned
 from tuidl.runs import RunPaths, RunWriter
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
@@ -188,3 +189,22 @@ def test_show_draws_curves_on_a_terminal(cli, copied, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     said = cli("show", "copy")
     assert said.code == 0 and "train loss" in said.out and "step" in said.out
+
+
+def test_a_thinned_curve_keeps_its_spikes():
+    points = [(step, 1.0) for step in range(100_000)]
+    points[54_321], points[70_001] = (54_321, 9.0), (70_001, -3.0)
+    kept = _thinned(points)
+    assert len(kept) <= 2 * POINTS and kept == sorted(kept)
+    assert points[54_321] in kept and points[70_001] in kept
+    assert _thinned(points[:10]) == points[:10]
+
+
+def test_losses_that_are_not_finite_are_named_by_their_step(cli, copied, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    with RunWriter(copied) as writer:
+        writer.metrics(21, {"loss": [1.0, float("nan")]}, (0.2, 0.3))
+        writer.event("evaluation", 22, elapsed=0.3, metrics={"val_loss": float("inf")}, artifacts=[])
+    said = cli("show", "copy")
+    assert said.code == 0
+    assert "train loss is not finite at step 22" in said.out and "val loss is not finite at step 22" in said.out

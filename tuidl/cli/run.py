@@ -109,7 +109,7 @@ def _detach(paths: RunPaths, args: argparse.Namespace) -> int:
         )
     finally:
         os.close(log)
-    deadline = time.monotonic() + STARTING
+    deadline, state = time.monotonic() + STARTING, "starting"
     while time.monotonic() < deadline:
         status, state = read_state(paths)
         if status and state in LIVE_STATES and state != "starting":
@@ -126,8 +126,9 @@ def _detach(paths: RunPaths, args: argparse.Namespace) -> int:
         emit("detached", run=paths.name, directory=str(paths.directory), pid=trainer.pid)
     else:
         print(paths.name)
+        doing = "training" if state != "starting" else "still fetching its data"
         print(
-            f"training in the background; tuidl show {paths.name} shows it, tuidl stop {paths.name} ends it",
+            f"{doing} in the background; tuidl show {paths.name} shows it, tuidl stop {paths.name} ends it",
             file=sys.stderr,
         )
     return 0
@@ -175,7 +176,6 @@ def _catch_signals(door: Any, hang_up: bool) -> None:
         door.signal = number
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if (
-            signal.getsignal(number) is not signal.SIG_IGN
-        ):  # nohup and background jobs of scripts have asked to be spared
+        # what is ignored already stays so: nohup and a script's background jobs have asked to be spared
+        if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handle if hang_up or number != signal.SIGHUP else signal.SIG_IGN)

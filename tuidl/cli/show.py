@@ -10,11 +10,11 @@ from typing import Any
 from tuidl.cli.lists import best, summary
 from tuidl.cli.output import duration, emit_row, number
 from tuidl.errors import StorageError, TuidlError
-from tuidl.runs import RunReader, as_float, find_run, runs_dir, summarise
+from tuidl.runs import MetricsBlock, RunReader, as_float, find_run, runs_dir, summarise
 from tuidl.text import clean
 
 Event = dict[str, Any]
-COLUMNS = 400  # points of a curve that a terminal can still show
+POINTS = 400  # of a curve that a terminal can still show
 
 
 def show(args: argparse.Namespace) -> int:
@@ -25,7 +25,7 @@ def show(args: argparse.Namespace) -> int:
         asked = reader.spec()
     except StorageError:
         asked = {}
-    status, events = reader.status(), reader.events()
+    status, events, blocks = reader.status(), reader.events(), reader.metrics()
     latest = {name: as_float(value) for name, value in (status.latest if status else {}).items()}
     if args.json:
         emit_row(
@@ -45,7 +45,7 @@ def show(args: argparse.Namespace) -> int:
     _origin(asked)
     for name, value in latest.items():
         print(f"  {clean(name, limit=40):<20} {number(name, value)}")
-    _curves(reader, events)
+    _curves(blocks, events)
     _confused(reader, events)
     for event in events:
         if event["event"] in ("warning", "change", "answer", "failed"):
@@ -65,40 +65,47 @@ def _origin(asked: dict[str, Any]) -> None:
         print(clean(f"on {device.get('name')} in {device.get('precision')}; data {data.get('used')}{instead}"))
 
 
-def _curves(reader: RunReader, events: list[Event]) -> None:
-    """Draw the losses over the steps; each point is the mean of the steps that share its column."""
+def _curves(blocks: list[MetricsBlock], events: list[Event]) -> None:
+    """Draw training and validation loss over the steps, and name the steps at which one was not finite."""
+    if not sys.stdout.isatty():
+        return
     import plotext
 
-    steps: list[int] = []
-    values: list[float] = []
-    for block in reader.metrics():
-        column = next((block.columns[name] for name in ("loss", "g_loss") if name in block.columns), None)
-        if column is not None:
-            steps += range(block.first_step, block.first_step + block.count)
-            values += column
-    finite = [(step, value) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
-    if not finite or not sys.stdout.isatty():
-        return
-    size = max(1, len(finite) // COLUMNS)
-    groups = [finite[start : start + size] for start in range(0, len(finite), size)]
+    train: list[tuple[int, float]] = []
+    for block in blocks:
+        losses = block.columns.get("loss") or block.columns.get("g_loss")
+        train += enumerate(losses or (), start=block.first_step)
+    val = [
+        (event["step"], as_float(event["metrics"]["val_loss"]))
+        for event in _evaluations(events)
+        if "val_loss" in event["metrics"]
+    ]
     figure = plotext.figure
     figure.clear()
     figure.theme("colorless")
     figure.plot_size(min(100, shutil.get_terminal_size().columns), 16)
-    means = [sum(value for _, value in group) / len(group) for group in groups]
-    figure.draw(
-        figure.signal([group[-1][0] for group in groups], means, marker="braille").lines(True).label("train loss")
-    )
-    measured = [event for event in _evaluations(events) if "val_loss" in event["metrics"]]
-    losses = {event["step"]: as_float(event["metrics"]["val_loss"]) for event in measured}
-    sound = {step: loss for step, loss in losses.items() if math.isfinite(loss)}
-    if sound:
-        figure.draw(figure.signal(list(sound), list(sound.values()), marker="x").label("val loss"))
-    figure.label("step")
-    print(plotext.uncolorize(str(figure.build())))
-    broken = [step for step, loss in losses.items() if not math.isfinite(loss)]
-    if broken:
-        print(f"val loss is not finite at step {', '.join(map(str, broken[:8]))}")
+    for name, points in (("train loss", train), ("val loss", val)):
+        broken = [step for step, value in points if not math.isfinite(value)]
+        if broken:
+            print(f"{name} is not finite at step {', '.join(map(str, broken[:8]))}")
+        sound = _thinned([point for point in points if math.isfinite(point[1])])
+        if sound:
+            signal = figure.signal(*map(list, zip(*sound, strict=True)), marker="braille" if points is train else "x")
+            figure.draw(signal.lines(points is train).label(name))
+    if train:
+        figure.label("step")
+        print(plotext.uncolorize(str(figure.build())))
+
+
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Return the lowest and the highest of each group of neighbouring points, so that no spike is lost."""
+    size = max(1, 2 * len(points) // POINTS)
+    kept: list[tuple[int, float]] = []
+    for start in range(0, len(points), size):
+        group = points[start : start + size]
+        ends = {min(group, key=lambda point: point[1]), max(group, key=lambda point: point[1])}
+        kept += sorted(ends)
+    return kept
 
 
 def _evaluations(events: list[Event]) -> list[Event]:

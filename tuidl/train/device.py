@@ -62,9 +62,8 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
             if None in free.values():
                 return torch.device(gpus[0]), f"the first of {len(gpus)} GPUs, as their free memory cannot be read here"
             best = max(gpus, key=lambda name: free[name] or 0)
-            return torch.device(
-                best
-            ), f"it has the most free memory of {len(gpus)} GPUs ({(free[best] or 0) / 2**30:.0f} GiB)"
+            room = (free[best] or 0) / 2**30
+            return torch.device(best), f"it has the most free memory of {len(gpus)} GPUs ({room:.0f} GiB)"
         return torch.device(found[0]), "the only GPU" if gpus else "no CUDA GPU is usable here (tuidl doctor says why)"
     name = "cuda:0" if wanted == "cuda" else wanted
     if name not in found:

@@ -70,9 +70,7 @@ class State:
 
     step: int = 0
     seconds: float = 0.0  # of training and evaluation, pauses left out
-    history: list[float] = field(
-        default_factory=list
-    )  # deciding metric of each evaluation, turned so that smaller is better
+    history: list[float] = field(default_factory=list)  # deciding metric of each evaluation, smaller is better
     best: float = math.inf
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)

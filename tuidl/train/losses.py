@@ -25,20 +25,15 @@ def smoothed(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
 
 def cross_entropy(settings: spec.CrossEntropy, classes: int, device: torch.device) -> ClassLoss:
     """Return −Σ y log p, the classes weighted if asked; weights are scaled to a mean of one."""
-    if settings.class_weights and len(settings.class_weights) != classes:
-        raise UsageError(
-            f"loss.class_weights has {len(settings.class_weights)} numbers, but the data has {classes} classes"
-        )
-    weight = (
-        torch.tensor(settings.class_weights, device=device)
-        if settings.class_weights
-        else torch.ones(classes, device=device)
-    )
-    if not any(settings.class_weights or (1,)):
-        raise UsageError("loss.class_weights are all zero; at least one class must count")
-    weight = weight / weight.mean()
     if not settings.class_weights:
         return lambda logits, targets, smoothing: F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    given = len(settings.class_weights)
+    if given != classes:
+        raise UsageError(f"loss.class_weights has {given} numbers, but the data has {classes} classes")
+    if not any(settings.class_weights):
+        raise UsageError("loss.class_weights are all zero; at least one class must count")
+    weight = torch.tensor(settings.class_weights, device=device)
+    weight = weight / weight.mean()
     # the mean over the examples, not torch's over the weights, so that the mean of all batches is that of the whole
     return lambda logits, targets, smoothing: (
         F.cross_entropy(logits, targets, weight, label_smoothing=smoothing, reduction="sum") / len(targets)
