@@ -12,6 +12,8 @@ import pytest
 
 from tuidl.runs import RunPaths, RunReader, read_state
 
+os.environ["TUIDL_PRESETS_DIR"] = os.devnull  # no test sees the user's own presets
+
 PATIENCE = 90.0  # seconds until a test gives up waiting; nothing is ever asserted about time
 SENTENCES = "the cat sat on the mat. a dog ran over the hill and far away.\n"
 
@@ -38,7 +40,8 @@ class Tuidl:
         return {
             **kept, **own, "HOME": str(self.root), "LC_ALL": "C.UTF-8", "TERM": "xterm-256color",
             "OMP_NUM_THREADS": "1",
-            "TUIDL_RUNS_DIR": str(self.runs), "TUIDL_DATA_DIR": str(self.data), **self.extra,
+            "TUIDL_RUNS_DIR": str(self.runs), "TUIDL_DATA_DIR": str(self.data),
+            "TUIDL_PRESETS_DIR": str(self.root / "presets"), **self.extra,
         }  # fmt: skip
 
     @property

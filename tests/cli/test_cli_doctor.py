@@ -298,6 +298,7 @@ def fake_nvml(**changed):
         "nvmlSystemGetDriverVersion": b"550.54", "nvmlDeviceGetCount": 1, "nvmlDeviceGetHandleByIndex": "handle",
         "nvmlDeviceGetName": "NVIDIA H200", "nvmlDeviceGetMemoryInfo": SimpleNamespace(free=0, total=GIB),
         "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=0),
+        "nvmlDeviceGetUUID": "GPU-1-2",
         "nvmlDeviceGetComputeRunningProcesses": [
             SimpleNamespace(pid=others, usedGpuMemory=GIB), SimpleNamespace(pid=os.getpid(), usedGpuMemory=GIB),
         ],
@@ -314,7 +315,7 @@ def test_driver_is_asked(monkeypatch):
     seen = look_at_nvidia()
     assert seen.driver == "550.54" and seen.cuda == (12, 4) and seen.trouble == ""
     (gpu,) = seen.gpus
-    assert (gpu.name, gpu.free, gpu.total, gpu.busy) == ("NVIDIA H200", 0, GIB, 0)
+    assert (gpu.name, gpu.free, gpu.total, gpu.busy, gpu.uuid) == ("NVIDIA H200", 0, GIB, 0, "GPU-1-2")
     parent, hidden = gpu.users
     assert parent == GpuUser(os.getppid(), psutil.Process(os.getppid()).username(), parent.name, GIB) and parent.name
     assert hidden == GpuUser(2**22 + 1, "", "", None)

@@ -34,9 +34,22 @@ def test_light_commands_load_nothing_heavy(tuidl, words):
 
 def test_help_names_every_command_and_hides_the_trainer(tuidl):
     done = tuidl("--help")
-    for name in ("run", "presets", "runs", "show", "pause", "continue", "stop", "set", "data", "doctor"):
+    for name in (
+        "run",
+        "presets",
+        "runs",
+        "show",
+        "pause",
+        "continue",
+        "step",
+        "stop",
+        "kill",
+        "set",
+        "data",
+        "doctor",
+    ):
         assert re.search(rf"^    {name}\b", done.stdout, re.MULTILINE), name
-    assert "_train" not in done.stdout
+    assert "_train" not in done.stdout and "_companion" not in done.stdout
     assert done.returncode == 0 and done.stderr == ""
 
 
@@ -54,6 +67,22 @@ def test_presets_are_listed(cli):
     assert [row["name"] for row in rows] == preset_names()
     for row in rows:
         assert {"title", "shows", "things_to_try", "expected", "time_cpu", "time_gpu", "task", "data"} <= row.keys()
+
+
+def test_own_presets_are_listed_and_a_broken_one_harms_nothing(cli, tuidl):
+    own = tuidl.root / "presets"
+    own.mkdir()
+    (own / "mine.toml").write_text('[about]\ntitle = "Mine"\n[training]\nepochs = 3\n')
+    (own / "broken.toml").write_text("[training]\nepochs = -3\n")
+    rows = {row["name"]: row for row in cli("presets", "--json").lines}
+    assert list(rows)[-2:] == ["broken", "mine"] and not rows["mnist-mlp"]["own"]
+    assert rows["mine"]["own"] and rows["mine"]["title"] == "Mine"
+    assert rows["broken"]["own"] and "training.epochs = -3 is out of range" in rows["broken"]["error"]
+    said = cli("presets")
+    assert said.code == 0 and "cannot be used: broken.toml: training.epochs" in said.out and "Mine" in said.out
+    assert cli("presets", "mine").code == 0 and cli("run", "mine", "--epochs", "0").code == 2
+    said = cli("presets", "broken")
+    assert said.code == 2 and "training.epochs" in said.err
 
 
 @pytest.mark.parametrize("name", preset_names())

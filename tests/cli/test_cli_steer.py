@@ -68,6 +68,13 @@ def test_commands_take_effect_and_are_answered(background, cli, tuidl, until, on
     until(measured_and_sampled)
     assert read_state(tuidl.paths("long"))[1] in ("paused", "evaluating")  # looking at a run does not set it going
 
+    said = cli("step", "long", "5")
+    assert said.code == 0 and said.out == f"long: pauses after step {heard_at + 5}\n"
+    until(lambda: reader.status().step == heard_at + 5 and read_state(tuidl.paths("long"))[1] == "paused")
+    assert cli("step", "long").out == f"long: pauses after step {heard_at + 6}\n"
+    assert "whole number" in one_line(cli("step", "long", "few").err)
+    heard_at += 6
+
     assert cli("continue", "long").code == 0
     until(lambda: (reader.status() or background).step > heard_at)
     said = cli("stop", "long")
@@ -80,14 +87,14 @@ def test_commands_take_effect_and_are_answered(background, cli, tuidl, until, on
     assert changes["optimizer.lr"][1] == 0.0625 and changes["regularization.dropout"][1] == 0.5
     told = [event for event in heard if event["event"] == "answer"]
     assert all(event["text"] for event in told)
-    assert sum(event["ok"] for event in told) == 7
+    assert sum(event["ok"] for event in told) == 9
     states = [event["state"] for event in heard if event["event"] == "state"]
     assert "paused" in states and states.index("running", states.index("paused"))
     lr = [value for block in reader.metrics() if "lr" in block.columns for value in block.columns["lr"]]
     assert lr, "the learning rate is recorded with each step"
     assert reader.status().exit_code == 0 and list(tuidl.paths("long").checkpoints.glob("step-*.safetensors"))
 
-    for words in (["pause"], ["continue"], ["stop"], ["evaluate-now"], ["sample-now"]):
+    for words in (["pause"], ["continue"], ["step"], ["stop"], ["evaluate-now"], ["sample-now"]):
         said = cli(*words, "long")
         assert said.code == 2 and "is stopped, not training" in one_line(said.err)
     assert cli("set", "long", "optimizer.lr=1").code == 2
@@ -187,6 +194,17 @@ def test_json_of_an_interrupted_run_has_its_exit_code(cli, tuidl, monkeypatch):
     monkeypatch.setattr(session, "load", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT))
     said = cli(*tuidl.language("--json"))
     assert said.lines[-1]["exit_code"] == said.code == 130
+
+
+def test_a_run_that_does_not_listen_is_killed(background, cli, tuidl, one_line):
+    pid = tuidl.reader("long").status().identity.pid
+    os.kill(pid, signal.SIGSTOP)
+    said = cli("kill", "long")
+    assert said.code == 0 and said.err == "" and said.out.startswith("long: killed at about step")
+    tuidl.wait("long", "lost")
+    said = cli("kill", "long")
+    assert said.code == 2 and "ended already" in one_line(said.err)
+    assert cli("kill", "nobody").code == 2
 
 
 def test_steering_a_run_that_is_not_there(cli, one_line, tuidl):

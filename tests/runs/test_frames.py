@@ -305,3 +305,51 @@ def test_many_readers_see_every_record_once_while_it_is_written(tmp_path: Path) 
         for reader in readers:
             reader.kill()
             reader.communicate()
+
+
+# --- in slices --------------------------------------------------------------------------------------------------------
+
+
+def in_slices(reader: RecordReader, most: int) -> list[dict[str, Any]]:
+    found, slices = reader.read(most), 1
+    while reader.more:
+        found += reader.read(most)
+        slices += 1
+        assert slices < 10_000
+    return found
+
+
+_damage = st.sampled_from([b"", b"x\n", b"\0\0\n", b"\0\n\0\n", b"\0" * 9, b"no end", b"00000000 {}\n"])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(_records, st.integers(1, 200), st.lists(st.tuples(st.integers(0, 6), _damage), max_size=3))
+def test_slices_add_up_to_the_whole(
+    tmp_path: Path, records: list[dict[str, Any]], most: int, damage: list[tuple[int, bytes]]
+) -> None:
+    lines = write(tmp_path / "f", records).splitlines(keepends=True)
+    for place, junk in damage:
+        lines.insert(place, junk)
+    (tmp_path / "f").write_bytes(b"".join(lines))
+    whole, sliced = RecordReader(tmp_path / "f"), RecordReader(tmp_path / "f")
+    assert in_slices(sliced, most) == whole.read()
+    assert sliced.damaged == whole.damaged
+    assert not whole.more
+
+
+def test_a_slice_ends_with_the_line_that_fills_it(tmp_path: Path) -> None:
+    write(tmp_path / "f", [{"n": number} for number in range(10)])
+    reader = RecordReader(tmp_path / "f")
+    assert (reader.read(1), reader.more) == ([], True)  # the header
+    assert (reader.read(17), reader.more) == ([{"n": 0}], True)  # a line has 17 bytes
+    assert (reader.read(18), reader.more) == ([{"n": 1}, {"n": 2}], True)
+    assert (reader.read(7 * 17), reader.more) == ([{"n": number} for number in range(3, 10)], False)
+    assert (reader.read(1), reader.more) == ([], False)
+
+
+def test_garbage_without_end_is_passed_in_slices(tmp_path: Path) -> None:
+    data = write(tmp_path / "f", RECORDS)
+    (tmp_path / "f").write_bytes(data + b"x" * (3 * MAX_LINE) + b"\n" + data.splitlines(keepends=True)[-1])
+    reader = RecordReader(tmp_path / "f")
+    assert in_slices(reader, 1) == [*RECORDS, RECORDS[-1]]
+    assert reader.damaged == 1

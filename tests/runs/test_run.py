@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 from tuidl.errors import StorageError, UsageError
-from tuidl.runs import Identity, RunPaths, RunReader, RunWriter, complete_spec, create_run, list_runs, write_spec
+from tuidl.runs import (
+    Best,
+    Identity,
+    RunLister,
+    RunPaths,
+    RunReader,
+    RunWriter,
+    complete_spec,
+    create_run,
+    list_runs,
+    listing,
+    write_spec,
+)
 
 
 def test_what_is_written_is_read(run: RunPaths) -> None:
@@ -178,9 +190,72 @@ def test_a_preset_that_is_only_a_name(tmp_path: Path) -> None:
     assert (summary.preset, summary.title, summary.state) == ("mnist-mlp", "mnist-mlp", "completed")
 
 
+def test_a_summary_tells_what_a_list_shows(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "x", "p")
+    best = Best(metric="val_loss", value=0.5, step=4)
+    with RunWriter(run) as writer:
+        write_spec(run, {"spec": {"task": "gan"}})
+        writer.status.update(state="stopped", step=5, epoch=1, total_epochs=3, best=best, reason="by command")
+    (told,) = list_runs(tmp_path)
+    assert (told.task, told.epoch, told.total_epochs, told.best) == ("gan", 1, 3, best)
+    assert (told.reason, told.heartbeat) == ("by command", 1)
+    run.spec.write_text('{"spec":{"task":["gan"]}}')
+    assert list_runs(tmp_path)[0].task == ""
+
+
+def test_a_lister_reads_only_what_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "done", "2020-01-01T00:00:00Z")
+    lost = Identity.current().model_copy(update={"start_ticks": 1})
+    make(tmp_path, "lost", "2019-01-01T00:00:00Z", state="running", identity=lost)
+    live = make(tmp_path, "live", "2018-01-01T00:00:00Z", state="running")
+    seen: list[str] = []
+    real = listing.summarise
+
+    def counted(paths: RunPaths) -> listing.RunSummary:
+        seen.append(paths.name)
+        return real(paths)
+
+    monkeypatch.setattr(listing, "summarise", counted)
+    lister = RunLister(tmp_path)
+    first = lister.runs()
+    assert first == list_runs(tmp_path) and [run.name for run in first] == ["done", "lost", "live"]
+    seen.clear()
+    assert lister.runs() == first
+    assert seen == ["live"]  # its trainer may have died without a word
+    with RunWriter(live) as writer:
+        writer.status.update(state="completed", step=7)
+    complete_spec(RunPaths(tmp_path / "done"), {"preset": {"name": "p", "title": "never changed"}, "device": "cpu"})
+    make(tmp_path, "new", "2999-01-01T00:00:00Z")
+    seen.clear()
+    assert lister.runs() == list_runs(tmp_path)
+    assert sorted(set(seen)) == ["done", "live", "lost", "new"] and seen.count("lost") == 1  # by list_runs alone
+    for path in (live.spec, live.status):
+        path.unlink()
+    assert {run.name: run.state for run in lister.runs()}["live"] == "unreadable"
+    for path in (live.metrics, live.events):
+        path.unlink()
+    for directory in (live.artifacts, live.checkpoints, live.control, live.directory):
+        directory.rmdir()
+    assert "live" not in {run.name for run in lister.runs()}
+
+
+def test_blocks_come_in_slices(run: RunPaths) -> None:
+    with RunWriter(run) as writer:
+        for block in range(5):
+            writer.metrics(10 * block, {"loss": [float(block)] * 10}, (block, block + 1))
+    whole, sliced = RunReader(run), RunReader(run)
+    blocks = []
+    while not blocks or sliced.more:
+        found = sliced.metrics(most=1)
+        assert len(found) <= 1
+        blocks += found
+    assert blocks == whole.metrics() and not whole.more
+
+
 def test_the_room_loads_nothing_heavy() -> None:
     code = (
-        "import sys, tuidl.runs; heavy = {'torch', 'numpy', 'textual', 'rich', 'psutil', 'tuidl.train', 'tuidl.cli'};"
+        "import sys, tuidl.runs, tuidl.runs.launch\n"
+        "heavy = {'torch', 'numpy', 'textual', 'rich', 'psutil', 'tuidl.train', 'tuidl.cli'};"
         "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -300,6 +300,72 @@ def test_pause_in_an_evaluation_pauses_before_the_next_step() -> None:
     assert at and set(at) == {3}
 
 
+def stepped(lines: dict[int, list[str]], steps: int = 12, clock: Callable[[], float] | None = None) -> list[Event]:
+    """Run to the end: after each pause of a few beats comes the next of the `lines` for its step, else `continue`."""
+    task, queue = scripted(steps_per_epoch=4), Queue(lines.pop(0, []))
+    stream: list[Event] = []
+    for event in fit(task, spec_of(training={"epochs": steps // 4}), queue, clock or busy_clock()):
+        stream.append(event)
+        beats = [one for one in of(events.Heartbeat, stream) if (one.step, one.doing) == (event.step, "paused")]
+        if isinstance(event, events.Heartbeat) and event.doing == "paused" and len(beats) == 3:
+            queue.lines += lines.pop(event.step, ["continue"])
+    assert not lines, "every line had its pause"
+    assert int(task.weight) == event.step
+    return stream
+
+
+def paused_at(stream: list[Event]) -> list[int]:
+    return [event.step for event in of(events.StateChanged, stream) if event.state == "paused"]
+
+
+@pytest.mark.parametrize("clock", [busy_clock, lambda: still_clock])
+def test_a_number_of_steps_then_a_pause(clock: Callable[[], Callable[[], float]]) -> None:
+    stream = stepped({0: ["steps 3"], 3: ["steps 1"], 4: ["steps 2"]}, clock=clock())
+    assert paused_at(stream) == [3, 4, 6]
+    answers = of(events.Answered, stream)
+    assert [(answer.ok, answer.text) for answer in answers] == [
+        (True, "pauses after step 3"), (True, "pauses after step 4"), (True, "pauses after step 6"), (True, "running"),
+    ]  # fmt: skip
+    assert (finished(stream).status, finished(stream).step) == ("completed", 12)
+    assert columns(stream)["loss"] == [10.0 * step for step in range(1, 13)]
+
+
+def test_the_evaluation_of_the_last_step_comes_before_the_pause() -> None:
+    stream = stepped({0: ["steps 4"]})
+    kinds = names(stream)
+    assert paused_at(stream) == [4]
+    assert kinds.index("Evaluated") < kinds.index("paused")
+    assert [event.step for event in of(events.Evaluated, stream)] == [4, 8, 12, 12]
+
+
+def test_pause_and_continue_take_the_steps_back() -> None:
+    assert paused_at(stepped({0: ["steps 6", "pause"], 1: ["steps 2"], 3: ["steps 5", "continue"]})) == [1, 3]
+    assert paused_at(stepped({0: ["steps 6", "steps 2"]})) == [2], "the newest holds"
+
+
+def test_steps_up_to_the_end_and_beyond() -> None:
+    stream = stepped({0: ["steps 12"]})
+    assert paused_at(stream) == [12]
+    assert finished(stream).status == "completed"
+    stream = stepped({0: ["steps 13"]})
+    assert paused_at(stream) == []
+    assert of(events.Answered, stream)[0].text == "ends after step 12, before the pause"
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "1.5", "many", "", "\u0663", "1e3", " 1", "\x1b[2J"])
+def test_what_is_no_number_of_steps_is_refused(count: str) -> None:
+    stream = stepped({0: [f"steps {count}"]})
+    (answer,) = of(events.Answered, stream)
+    assert not answer.ok and "whole number" in answer.text and "\x1b" not in answer.text
+    assert paused_at(stream) == []
+
+
+def test_stop_ends_a_run_that_steps() -> None:
+    stream = stepped({0: ["steps 2"], 2: ["steps 2", "stop"]})
+    assert (finished(stream).status, finished(stream).step) == ("stopped", 2)
+    assert [event.step for event in of(events.Checkpoint, stream)] == [2]
+
+
 def test_commands_are_served_during_an_evaluation() -> None:
     task, queue = scripted(steps_per_epoch=3), Queue()
     stream = []

@@ -196,7 +196,8 @@ def command(line: str) -> Command:
     """Return the command that `line` spells; its id is the line."""
     verb, _, argument = line.partition(" ")
     key, _, value = argument.partition("=")
-    return Command(line, verb, {"key": key, "value": value} if argument else {})
+    names = {"set": {"key": key, "value": value}, "steps": {"count": argument}}
+    return Command(line, verb, names.get(verb, {}))
 
 
 class Scripted:

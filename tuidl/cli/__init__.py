@@ -46,8 +46,10 @@ def _run(argv: Sequence[str] | None) -> int:
         sys.stdout.flush()  # so that a closed pipe is noticed here
         raise
     if not hasattr(args, "handler"):
-        parser.print_help()
-        return 0
+        if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
+            parser.print_help()
+            return 0
+        args.handler, args.runs_dir, args.data_dir = lambda args: _lazy("screen").home(args), None, None
     code: int = args.handler(args)
     return code
 
@@ -72,11 +74,16 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="tuidl", description="Train neural networks from a terminal and watch them learn.",
-        epilog="Start with `tuidl presets`, then `tuidl run mnist-mlp`. `tuidl COMMAND --help` says more.",
+        epilog="`tuidl` alone opens the screen, `tuidl run mnist-mlp` does without. `tuidl COMMAND --help` says more.",
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"tuidl {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_run(commands)
+    attach = commands.add_parser("attach", help="open the screen on a run, live or finished, with full control")
+    attach.add_argument("run", nargs="?", metavar="RUN", help="a run's name or a beginning of it; default the newest")
+    _data_option(attach)
+    _runs_option(attach)
+    attach.set_defaults(handler=lambda args: _lazy("screen").attach(args))
     _add_lists(commands)
     _add_steering(commands)
     from tuidl.cli import data
@@ -117,6 +124,8 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     trainer.add_argument("directory", type=Path)
     trainer.add_argument("--offline", action="store_true")
     trainer.set_defaults(handler=lambda args: _lazy("run").train_detached(args))
+    companion = commands.add_parser("_companion")  # what the screen starts, to answer it and then to train
+    companion.set_defaults(handler=lambda args: _lazy("run").companion(args))
 
 
 def _add_lists(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -147,6 +156,15 @@ def _add_steering(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         _run_argument(command)
         _runs_option(command)
         command.set_defaults(handler=lambda args, verb=verb: _lazy("steer").steer(args, verb))
+    step = commands.add_parser("step", help="train a number of steps, then hold the run")
+    _run_argument(step)
+    step.add_argument("count", nargs="?", default="1", metavar="N", help="how many steps; default 1")
+    _runs_option(step)
+    step.set_defaults(handler=lambda args: _lazy("steer").steer(args, "steps", count=args.count))
+    kill = commands.add_parser("kill", help="end a trainer that does not listen to stop: at once, without a checkpoint")
+    _run_argument(kill)
+    _runs_option(kill)
+    kill.set_defaults(handler=lambda args: _lazy("steer").kill_trainer(args))
     change = commands.add_parser("set", help="change a live setting of a training run")
     _run_argument(change)
     change.add_argument("change", metavar="KEY=VALUE", help="for example optimizer.lr=0.001")

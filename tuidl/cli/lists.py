@@ -8,10 +8,11 @@ from typing import Any
 
 from tuidl.cli.output import duration, emit_row, number, table
 from tuidl.runs import RunSummary, list_runs, runs_dir
-from tuidl.spec import load_preset, preset_names
+from tuidl.spec import load_preset
 from tuidl.spec.augmentations import AUGMENTATIONS
 from tuidl.spec.datasets import DATASETS
 from tuidl.spec.layers import ACTIVATIONS, INITS
+from tuidl.spec.own import list_presets
 from tuidl.spec.regularizers import REGULARIZERS
 from tuidl.spec.run import CHOICES, RunSpec
 from tuidl.spec.schema import describe, describe_choice, fields_of
@@ -26,20 +27,24 @@ def presets(args: argparse.Namespace) -> int:
         spec = load_preset(args.name)
         _print_preset_json(args.name, spec) if args.json else _print_preset(args.name, spec)
         return 0
-    specs = {name: load_preset(name) for name in preset_names()}
     if args.json:
-        for name, spec in specs.items():
-            emit_row(
-                name=name,
-                task=spec.task,
-                data=spec.data.name,
-                stand_in=spec.data.stand_in,
-                **spec.about.model_dump(mode="json"),
-            )
+        for preset in list_presets():
+            emit_row(name=preset.name, own=preset.own, **(_summary(preset.spec) or {"error": preset.error}))
         return 0
-    rows = [[name, spec.about.title, spec.about.time_cpu, spec.about.time_gpu] for name, spec in specs.items()]
+    rows = []
+    for preset in list_presets():
+        about = preset.spec.about if preset.spec else None
+        told = [about.title, about.time_cpu, about.time_gpu] if about else [f"cannot be used: {preset.error}", "", ""]
+        rows.append([preset.name, *told])
     print(table(rows, ["preset", "what it is", "on 2 CPU cores", "on a big GPU"]))
     return 0
+
+
+def _summary(spec: RunSpec | None) -> dict[str, Any]:
+    if spec is None:
+        return {}
+    about = spec.about.model_dump(mode="json")
+    return {"task": spec.task, "data": spec.data.name, "stand_in": spec.data.stand_in, **about}
 
 
 def _print_preset(name: str, spec: RunSpec) -> None:
@@ -126,9 +131,12 @@ def summary(run: RunSummary) -> dict[str, Any]:
         "created": run.created.isoformat(),
         "preset": run.preset,
         "title": run.title,
+        "task": run.task,
         "state": run.state,
         "step": run.step,
         "total_steps": run.total_steps,
+        "epoch": run.epoch,
+        "total_epochs": run.total_epochs,
         "best": run.best.model_dump() if run.best else None,
         "seconds": run.seconds,
     }

@@ -3,7 +3,6 @@
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tuidl.cli.output import emit
 from tuidl.errors import UsageError
-from tuidl.runs import LIVE_STATES, RunPaths, create_run, find_run, read_spec, read_state, runs_dir, write_spec
+from tuidl.runs import LIVE_STATES, RunPaths, find_run, read_spec, read_state, runs_dir
+from tuidl.runs.launch import prepare_run, spawn_trainer
 from tuidl.spec import RunSpec, build_spec, load_preset, preset_names
 from tuidl.spec.load import explain
 from tuidl.text import clean, did_you_mean
@@ -49,11 +49,7 @@ class PastRun(BaseModel):
 def run(args: argparse.Namespace) -> int:
     """Resolve what to train, claim a run directory, and train in it; return the exit code."""
     spec, preset, data_dir = resolve(args)
-    paths = create_run(runs_dir(args.runs_dir), args.name, preset)
-    write_spec(paths, {
-        "format": 1, "preset": {"name": preset, "title": spec.about.title}, "seed": spec.seed,
-        "spec": spec.model_dump(mode="json"), "data_dir": data_dir,
-    })  # fmt: skip
+    paths = prepare_run(spec, preset, args.name, runs_dir(args.runs_dir), data_dir)
     if args.detach:
         return _detach(paths, args)
     return _train_here(paths, spec, args)
@@ -71,7 +67,7 @@ def resolve(args: argparse.Namespace) -> tuple[RunSpec, str, str | None]:
     data_dir = str(args.data_dir.expanduser().absolute()) if args.data_dir else None
     target = args.target
     if target in preset_names() or target.endswith(".toml"):
-        return _at_home(load_preset(target, overrides)), Path(target).stem, data_dir
+        return load_preset(target, overrides), Path(target).stem, data_dir
     try:
         stored = read_spec(find_run(runs_dir(args.runs_dir), target))
     except UsageError as error:
@@ -85,30 +81,13 @@ def resolve(args: argparse.Namespace) -> tuple[RunSpec, str, str | None]:
         raise UsageError(f"run {clean(target, limit=80)!r} cannot be repeated: run.json: {explain(error)}") from error
     if past.data and past.data.stand_in:  # what was trained on, whether or not the real data is here by now
         overrides = [f"data.name={past.data.used}", *overrides]
-    spec = _at_home(build_spec(past.spec, overrides, where=f"run {clean(target, limit=80)}"))
+    spec = build_spec(past.spec, overrides, where=f"run {clean(target, limit=80)}")
     return spec, past.preset.name, data_dir or past.data_dir
 
 
-def _at_home(spec: RunSpec) -> RunSpec:
-    """Return the spec with the user's text file as a full path, so that the run can be repeated from anywhere."""
-    if not spec.data.path:
-        return spec
-    full = str(Path(spec.data.path).expanduser().absolute())
-    return spec.model_copy(update={"data": spec.data.model_copy(update={"path": full})})
-
-
 def _detach(paths: RunPaths, args: argparse.Namespace) -> int:
-    """Start the trainer in its own session, with the run's log as its output, and wait for its first sign of life."""
-    # -P: a file named like a module in the current directory must not become part of the trainer
-    command = [sys.executable, "-P", "-m", "tuidl", "_train", str(paths.directory)]
-    command += ["--offline"] if args.offline else []
-    log = os.open(paths.trainer_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    try:
-        trainer = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
-        )
-    finally:
-        os.close(log)
+    """Start the trainer in the background and wait for its first sign of life."""
+    trainer = spawn_trainer(paths, args.offline)
     deadline, state = time.monotonic() + STARTING, "starting"
     while time.monotonic() < deadline:
         status, state = read_state(paths)
@@ -161,6 +140,16 @@ def train_detached(args: argparse.Namespace) -> int:
     door = Door(paths)
     _catch_signals(door, hang_up=False)
     return conduct(paths, lambda event, stored: None, door, download=not args.offline)
+
+
+def companion(args: argparse.Namespace) -> int:
+    """Answer the screen that has started this process, and train once it says so."""
+    from tuidl.train.companion import serve
+
+    order = serve()
+    if order is None:
+        os._exit(0)  # nothing is open any more, and torch would take a second to leave
+    return train_detached(argparse.Namespace(directory=order.paths.directory, offline=order.offline))
 
 
 def _catch_signals(door: Any, hang_up: bool) -> None:

@@ -3,7 +3,7 @@
 import argparse
 
 from tuidl.errors import UsageError
-from tuidl.runs import LIVE_STATES, find_run, read_state, runs_dir, send, wait_for_answer
+from tuidl.runs import LIVE_STATES, find_run, kill, read_state, runs_dir, send, wait_for_answer
 from tuidl.text import clean
 
 PATIENCE = 15.0  # seconds until a run that does not answer is called deaf
@@ -15,7 +15,7 @@ def steer(args: argparse.Namespace, verb: str, **arguments: str) -> int:
     name = clean(paths.name, limit=80)
     _, state = read_state(paths)
     if state not in LIVE_STATES:
-        raise UsageError(f"run {name} is {state}, not training; there is nothing to {verb}")
+        raise UsageError(f"run {name} is {state}, not training; it takes no more commands")
     answer = wait_for_answer(paths, send(paths, verb, **arguments), PATIENCE)
     if answer is None:
         raise UsageError(f"run {name} has not answered in {PATIENCE:.0f} s; the command waits in its inbox")
@@ -23,6 +23,13 @@ def steer(args: argparse.Namespace, verb: str, **arguments: str) -> int:
     if not answer.get("ok"):
         raise UsageError(f"run {name}: {text}")
     print(f"{name}: {text}")
+    return 0
+
+
+def kill_trainer(args: argparse.Namespace) -> int:
+    """End a trainer at once."""
+    paths = find_run(runs_dir(args.runs_dir), args.run)
+    print(f"{clean(paths.name, limit=80)}: {kill(paths)}")
     return 0
 
 

@@ -6,12 +6,12 @@ commands with `send`. Nobody else touches the files.
 
 from tuidl.runs.atomic import sweep_temps, write_atomic
 from tuidl.runs.blocks import MetricsBlock, decode_block, encode_block
-from tuidl.runs.control import VERBS, Command, Inbox, Refused, send, wait_for_answer
+from tuidl.runs.control import VERBS, Command, Inbox, Refused, kill, send, wait_for_answer
 from tuidl.runs.frames import RecordReader, RecordWriter
 from tuidl.runs.identity import Identity, alive
 from tuidl.runs.jsonio import as_float
 from tuidl.runs.layout import RunPaths, create_run, find_run, run_names, runs_dir
-from tuidl.runs.listing import RunSummary, list_runs, summarise
+from tuidl.runs.listing import RunLister, RunSummary, list_runs, summarise
 from tuidl.runs.names import automatic_name, check_name
 from tuidl.runs.reader import RunReader
 from tuidl.runs.status import (
@@ -38,6 +38,7 @@ __all__ = [
     "RecordReader",
     "RecordWriter",
     "Refused",
+    "RunLister",
     "RunPaths",
     "RunReader",
     "RunSummary",
@@ -53,6 +54,7 @@ __all__ = [
     "decode_block",
     "encode_block",
     "find_run",
+    "kill",
     "list_runs",
     "observed_state",
     "read_spec",

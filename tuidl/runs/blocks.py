@@ -80,8 +80,8 @@ def _decode(name: str, text: object, count: int) -> "array[float]":
     if not isinstance(text, str):
         raise ValueError(f"column {name!r:.80} is not text")
     try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        data = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
         raise ValueError(f"column {name!r:.80} is not base64") from None
     if len(data) != count * _ITEM:
         raise ValueError(f"column {name!r:.80} has {len(data)} bytes, not {count * _ITEM}")

@@ -2,11 +2,13 @@
 
 A sender writes its file aside and renames it into `control/`; the trainer takes the files in the order of their ids
 and records an answer for each in the events. The trainer trusts nothing that lies there: it takes only regular files
-of its own user, of one name, small and well-formed, and it never waits for one.
+of its own user, of one name, small and well-formed, and it never waits for one. `kill` is for a trainer that no longer
+listens.
 """
 
 import contextlib
 import os
+import platform
 import re
 import secrets
 import stat
@@ -17,10 +19,12 @@ from typing import Any
 
 from tuidl.errors import UsageError
 from tuidl.runs.atomic import write_atomic
-from tuidl.runs.files import SAFE_DIRECTORY, open_regular
+from tuidl.runs.files import SAFE_DIRECTORY, open_regular, storage_error
 from tuidl.runs.frames import RecordReader
+from tuidl.runs.identity import alive, end
 from tuidl.runs.jsonio import dump_json, load_object
 from tuidl.runs.layout import RunPaths
+from tuidl.runs.status import LIVE_STATES, read_status
 from tuidl.text import clean, did_you_mean
 
 MAX_COMMAND = 4096  # bytes
@@ -33,6 +37,7 @@ VERBS: dict[str, dict[str, int]] = {
     "stop": {},
     "pause": {},
     "continue": {},
+    "steps": {"count": 12},
     "set": {"key": 100, "value": 1000},
     "evaluate-now": {},
     "sample-now": {},
@@ -90,6 +95,42 @@ def wait_for_answer(paths: RunPaths, identifier: str, timeout: float) -> dict[st
         if time.monotonic() >= deadline:
             return None
         time.sleep(_POLL_SECONDS)
+
+
+def kill(paths: RunPaths) -> str:
+    """End the trainer of a run at once, wherever it stands, and say in a line what became of the run.
+
+    Only a process of this user on this machine that is surely the trainer is ended. Raises UsageError for any other,
+    StorageError when the run's directory cannot be looked at.
+    """
+    name, status = f"run {clean(paths.name, limit=80)}", read_status(paths)
+    identity = status.identity if status else None
+    if status is None or identity is None:
+        raise UsageError(f"{name} does not say who trains it; there is nothing to kill")
+    if status.state not in LIVE_STATES:
+        raise UsageError(f"{name} is {status.state}; it has no trainer to kill")
+    running = alive(identity)
+    if running is None:
+        place = "in another container" if identity.host == platform.node() else f"on {clean(identity.host, limit=80)}"
+        raise UsageError(f"{name} trains {place}; kill it there")
+    if running:
+        _check_owners(paths, name)
+    try:
+        if not running or not end(identity):
+            raise UsageError(f"the trainer of {name} has ended already; there is nothing to kill")
+    except OSError as error:
+        raise UsageError(f"the trainer of {name} cannot be killed: {error.strerror or error}") from None
+    return f"killed at about step {status.step}; what was written stays, the weights since its last checkpoint are lost"
+
+
+def _check_owners(paths: RunPaths, name: str) -> None:
+    """Refuse what another user may have written: it could name any process of this user as the trainer."""
+    try:
+        owners = [paths.directory.lstat(), paths.status.lstat()]
+    except OSError as error:
+        raise storage_error(paths.status, error) from error
+    if any(info.st_uid != os.geteuid() or info.st_mode & 0o022 for info in owners):
+        raise UsageError(f"the directory of {name} can be written by other users; nothing is killed on its word")
 
 
 class Inbox:

@@ -93,7 +93,8 @@ class RecordReader:
     """Reads the records of one file as they are appended. Needs no write access and takes no lock.
 
     `damaged` counts the lines that were no sound record and were left out. `restarted` counts how often the file was
-    found replaced or cut short and was read again from its start: what was read before no longer holds then.
+    found replaced or cut short and was read again from its start: what was read before no longer holds then. `more`
+    says that the last read ended at its limit and not at the end of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,13 +104,17 @@ class RecordReader:
         self._file_id: tuple[int, int] | None = None
         self.damaged = 0
         self.restarted = 0
+        self.more = False
 
-    def read(self) -> list[dict[str, Any]]:
+    def read(self, most: int | None = None) -> list[dict[str, Any]]:
         """Return the sound records that were not returned before, in order; none when the file is absent.
 
-        The file is opened anew each time: over NFS that is what makes new data visible. Raises UsageError for a file
-        in a format of another version, StorageError when the file cannot be read.
+        With `most`, stop after the line in which so many bytes are full: a long file is then read in slices of bounded
+        time and memory, and `more` says whether to go on. The file is opened anew each time: over NFS that is what
+        makes new data visible. Raises UsageError for a file in a format of another version, StorageError when the file
+        cannot be read.
         """
+        self.more = False
         try:
             file = open_regular(self._path)
         except FileNotFoundError:
@@ -123,7 +128,7 @@ class RecordReader:
             before = (self._offset, self._in_long_line, self.damaged)
             try:
                 file.seek(self._offset)
-                return self._read_lines(file)
+                return self._read_lines(file, most)
             except OSError as error:  # what was read in vain is read again next time
                 self._offset, self._in_long_line, self.damaged = before
                 raise storage_error(self._path, error) from error
@@ -136,11 +141,15 @@ class RecordReader:
             self._in_long_line = False
         self._file_id = file_id
 
-    def _read_lines(self, file: BufferedReader) -> list[dict[str, Any]]:
+    def _read_lines(self, file: BufferedReader, most: int | None) -> list[dict[str, Any]]:
         records = []
-        position = self._offset
+        begin = position = self._offset
         held = 0  # lines in doubt since `_offset`
-        while line := file.readline(MAX_LINE):
+        while True:
+            if most is not None and position - begin >= most and not held:  # what is held is judged by what follows it
+                self.more = bool(file.peek(1))
+                break
+            line = file.readline(MAX_LINE)
             if not line.endswith(b"\n") and len(line) < MAX_LINE:
                 break  # not complete yet
             start, position = position, position + len(line)

@@ -2,11 +2,14 @@
 
 A process id alone lies: it is reused after a while, after a reboot, and in every container. Together with the boot, the
 process id namespace and the moment the process started (in ticks since boot, which no change of the clock moves) it is
-unique. Nothing here ever signals a process.
+unique. A process is only ever signalled by `end`, which makes sure of all that first.
 """
 
 import os
 import platform
+import select
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 _PROC = Path("/proc")
 _GONE = {b"Z", b"X"}  # ended: a zombie keeps its number until its parent has asked for the exit code
+_ENDING = 2.0  # seconds that a killed process may take to end, as one that waits for a disk does
 
 
 class Identity(BaseModel):
@@ -63,6 +67,48 @@ def alive(identity: Identity) -> bool | None:
     if ticks is None and _may_be_hidden(identity):
         return None
     return ticks == identity.start_ticks
+
+
+def end(identity: Identity) -> bool:
+    """Kill the process of `identity`, that one and no other; False when there is no such process (any more).
+
+    Returns once it has ended, or after two seconds. Raises PermissionError when it is another user's, OSError when the
+    system refuses otherwise.
+    """
+    try:
+        process = os.pidfd_open(identity.pid)
+    except ProcessLookupError:
+        return False
+    except (AttributeError, OSError):  # not Linux, or an old one: a moment lies between look and signal, unavoidably
+        return _kill(identity, lambda: os.kill(identity.pid, signal.SIGKILL))
+    try:
+        # Looked at once it is open: from here on the descriptor stands for this process, whoever gets its number next.
+        sent = _kill(identity, lambda: signal.pidfd_send_signal(process, signal.SIGKILL))
+        if sent:
+            select.select([process], [], [], _ENDING)
+        return sent
+    finally:
+        os.close(process)
+
+
+def _kill(identity: Identity, send: Callable[[], None]) -> bool:
+    if alive(identity) is not True:
+        return False
+    if identity.uid != os.geteuid() or _owner(identity.pid) not in (identity.uid, None):
+        raise PermissionError("it belongs to another user")
+    try:
+        send()
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _owner(pid: int) -> int | None:
+    """Return the user who runs process `pid`, None where /proc does not tell."""
+    try:
+        return (_PROC / str(pid)).stat().st_uid
+    except OSError:
+        return None
 
 
 def _boot_id() -> str:

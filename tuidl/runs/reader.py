@@ -50,10 +50,18 @@ class RunReader:
         self._foreign += len(records) - len(sound)
         return sound
 
-    def metrics(self) -> list[MetricsBlock]:
-        """Return the blocks not returned before. Raises StorageError or UsageError, as `RecordReader.read` does."""
+    @property
+    def more(self) -> bool:
+        """Whether the last call of `metrics` ended at its limit, and the next has more to read at once."""
+        return self._metrics.more
+
+    def metrics(self, most: int | None = None) -> list[MetricsBlock]:
+        """Return the blocks not returned before, of about the next `most` bytes of the file where that is given.
+
+        Raises StorageError or UsageError, as `RecordReader.read` does.
+        """
         blocks = []
-        for record in self._metrics.read():
+        for record in self._metrics.read(most):
             try:
                 blocks.append(decode_block(record))
             except ValueError:

@@ -2,15 +2,18 @@
 
 import json
 import math
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 from pydantic import ValidationError
 
 from tuidl.errors import UsageError
+from tuidl.runs.names import is_name
 from tuidl.spec.run import CHOICES, RunSpec
 from tuidl.spec.schema import Field, fields_of
 from tuidl.text import clean, did_you_mean
@@ -24,9 +27,25 @@ def preset_directory() -> Path:
     return packaged if packaged.is_dir() else packaged.parent.parent / "presets"
 
 
+def own_preset_directory() -> Path:
+    """Return the folder of the user's own presets: $TUIDL_PRESETS_DIR, else in the user's configuration directory."""
+    chosen = os.environ.get("TUIDL_PRESETS_DIR")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_config_path("tuidl") / "presets"
+
+
 def preset_names() -> list[str]:
-    """Return the names of the built-in presets."""
-    return sorted(path.stem for path in preset_directory().glob("*.toml"))
+    """Return the names of all presets: the built-in ones, then the user's own."""
+    return list(preset_files())
+
+
+def preset_files() -> dict[str, Path]:
+    """Return the file of each preset by its name, in the order of `preset_names`; a built-in name cannot be taken."""
+    files = {path.stem: path for path in sorted(preset_directory().glob("*.toml"))}
+    try:
+        own = sorted(path for path in own_preset_directory().iterdir() if path.suffix == ".toml" and is_name(path.stem))
+    except OSError:  # no such folder, or one that is closed to us
+        own = []
+    return files | {path.stem: path for path in own if path.stem not in files}
 
 
 def load_preset(target: str, overrides: Iterable[str] = ()) -> RunSpec:
@@ -34,12 +53,10 @@ def load_preset(target: str, overrides: Iterable[str] = ()) -> RunSpec:
 
     Raises UsageError with file, key, value and the nearest valid choice.
     """
-    if target in preset_names():
-        path = preset_directory() / f"{target}.toml"
-    elif target.endswith(".toml"):
-        path = Path(target)
-    else:
-        raise UsageError(f"there is no preset {clean(target, limit=80)!r}; {did_you_mean(target, preset_names())}")
+    known = preset_files()
+    path = known.get(target) or Path(target)
+    if target not in known and not target.endswith(".toml"):
+        raise UsageError(f"there is no preset {clean(target, limit=80)!r}; {did_you_mean(target, known)}")
     return build_spec(read_toml(path), overrides, where=path.name)
 
 

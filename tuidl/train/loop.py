@@ -18,6 +18,7 @@ from tuidl.errors import UsageError
 from tuidl.spec.load import value_at, with_live_change
 from tuidl.spec.run import RunSpec
 from tuidl.spec.schedules import Position
+from tuidl.text import clean
 from tuidl.train import events
 from tuidl.train.events import Event, Report
 from tuidl.train.meter import Meter
@@ -30,7 +31,7 @@ Events = Generator[Event, None, R]
 
 
 class Order(Protocol):
-    """A command for the run: `stop`, `pause`, `continue`, `set`, `evaluate-now` or `sample-now`."""
+    """A command for the run: `stop`, `pause`, `continue`, `steps`, `set`, `evaluate-now` or `sample-now`."""
 
     @property
     def id(self) -> str:
@@ -44,7 +45,7 @@ class Order(Protocol):
 
     @property
     def arguments(self) -> dict[str, str]:
-        """`key` and `value` of a `set`."""
+        """`key` and `value` of a `set`, `count` of `steps`."""
         ...
 
 
@@ -97,6 +98,7 @@ class Fit:
         self.total = min(epochs, spec.training.max_steps or epochs)
         self.ending: tuple[str, str] | None = None  # status and reason, once the run is to end
         self.paused = False
+        self.pause_at: int | None = None  # the step after which to pause
         self.wanted: list[str] = []  # evaluate-now and sample-now, waiting for the end of the step
         self._mark = clock()
         self._drained_at = 0.0  # training seconds
@@ -122,6 +124,9 @@ class Fit:
             if self._time_to_evaluate(epoch_ends=index + 1 == self.task.steps_per_epoch):
                 yield from self._drain(wait=True)
                 yield from self._evaluate()
+                yield from self._serve()
+            if state.step == self.pause_at:
+                self.paused = True
                 yield from self._serve()
         yield from self._drain(wait=True)
         yield from self._finish()
@@ -194,11 +199,13 @@ class Fit:
                 self.ending = ("stopped", "stopped by command")
                 return "stops after this step, with a checkpoint"
             case "pause":
-                self.paused = True
+                self.paused, self.pause_at = True, None
                 return f"paused after step {self.state.step}"
             case "continue":
-                self.paused = False
+                self.paused, self.pause_at = False, None
                 return "running"
+            case "steps":
+                return self._step(command.arguments["count"])
             case "set":
                 return (yield from self._set(command.arguments["key"], command.arguments["value"]))
             case "evaluate-now" | "sample-now":
@@ -209,9 +216,20 @@ class Fit:
             case verb:
                 raise UsageError(f"{verb!r} is no command for a run")
 
+    def _step(self, count: str) -> str:
+        """Go on for `count` steps, then pause."""
+        if not (count.isascii() and count.isdecimal() and int(count)):
+            raise UsageError(f"{clean(count, limit=20)!r} is not a number of steps; give a whole number from 1 on")
+        self.paused, self.pause_at = False, self.state.step + int(count)
+        if self.pause_at > self.total:
+            return f"ends after step {self.total}, before the pause"
+        return f"pauses after step {self.pause_at}"
+
     def _set(self, key: str, value: str) -> Events[str]:
         changed = with_live_change(self.spec, key, value)
         before, after = value_at(self.spec, key), value_at(changed, key)
+        if before == after:
+            return f"{key} is {after} already"
         self.spec = changed
         self.task.configure(self.spec)
         yield events.Changed(self.state.step, key, before, after)

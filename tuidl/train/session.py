@@ -127,8 +127,8 @@ def _with_hardware(event: Event, hardware: Hardware, data: Any) -> Event:
         return event
     origin = data.origin
     facts = {
-        **event.facts, "device": hardware.name, "precision": hardware.precision, "reasons": list(hardware.reasons),
-        "data": origin.used, "stand_in": origin.stand_in,
+        **event.facts, "device": hardware.name, "device_kind": str(hardware.device),
+        "precision": hardware.precision, "reasons": list(hardware.reasons), "data": origin.used, "stand_in": origin.stand_in,
     }  # fmt: skip
     return events.Started(event.step, facts)
 

@@ -1,0 +1,63 @@
+"""How a run begins: its directory is made, then a trainer starts in the background, in a session of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuidl.runs.files import NOFOLLOW, storage_error
+from tuidl.runs.layout import RunPaths, create_run
+from tuidl.runs.writer import write_spec
+
+if TYPE_CHECKING:
+    from tuidl.spec import RunSpec
+
+# -P: a file named like a module in the current directory must not become part of tuidl
+TUIDL = (sys.executable, "-P", "-m", "tuidl")
+
+
+def at_home(spec: "RunSpec") -> "RunSpec":
+    """Return the spec with the user's text file as a full path, so that the run can be repeated from anywhere."""
+    if not spec.data.path:
+        return spec
+    full = str(Path(spec.data.path).expanduser().absolute())
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"path": full})})
+
+
+def prepare_run(spec: "RunSpec", preset: str, name: str | None, root: Path, data_dir: str | None) -> RunPaths:
+    """Make the directory of a new run below `root`, with all in it that a trainer needs, and return its places.
+
+    `preset` is the name of what the spec was made from, `data_dir` where its data is looked for. Raises UsageError for
+    a bad or taken `name`, StorageError.
+    """
+    spec = at_home(spec)
+    paths = create_run(root, name, preset)
+    write_spec(paths, {
+        "format": 1, "preset": {"name": preset, "title": spec.about.title}, "seed": spec.seed,
+        "spec": spec.model_dump(mode="json"), "data_dir": data_dir,
+    })  # fmt: skip
+    return paths
+
+
+def spawn_trainer(paths: RunPaths, offline: bool = False) -> "subprocess.Popen[bytes]":
+    """Start the trainer of a prepared run in its own session, with the run's log as its output.
+
+    `offline` keeps it from downloading data. Raises StorageError when the log cannot be written.
+    """
+    log = open_log(paths)
+    try:
+        return subprocess.Popen(
+            [*TUIDL, "_train", str(paths.directory), *(["--offline"] if offline else [])],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    finally:
+        os.close(log)
+
+
+def open_log(paths: RunPaths) -> int:
+    """Open the log of a detached trainer for appending and return the descriptor. Raises StorageError."""
+    try:
+        return os.open(paths.trainer_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NOFOLLOW, 0o600)
+    except OSError as error:
+        raise storage_error(paths.trainer_log, error) from error

@@ -1,0 +1,261 @@
+"""The program: screens, theme, keys, the line to the terminal, the companion. It shows; it never trains."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import events, on, work
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Static
+
+from tuidl.errors import TuidlError
+from tuidl.text import clean
+from tuidl.tui import terminal, themes
+from tuidl.tui.companion import Companion
+from tuidl.tui.link import Link
+from tuidl.tui.screens.dialogs import Help
+from tuidl.tui.screens.home import HomeScreen
+from tuidl.tui.settings import load_settings, save_settings, settings_path
+
+if TYPE_CHECKING:
+    from tuidl.runs import RunPaths
+    from tuidl.spec import RunSpec
+    from tuidl.tui.screens.setup import SetupScreen
+
+LOCAL_RATE, REMOTE_RATE = 4.0, 2.0  # frames a second
+SMALLEST = (60, 20)
+
+
+class TooSmall(Screen[None]):
+    """Stands in front of everything while the terminal is too small to show anything else."""
+
+    def compose(self) -> Iterable[Static]:
+        """One sentence."""
+        yield Static(Content(f"tuidl needs a terminal of at least {SMALLEST[0]}x{SMALLEST[1]}; please make it larger"))
+
+
+class TuidlApp(App[int]):
+    """Home, or one run where one is named."""
+
+    TITLE = "tuidl"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark,f1", "explain", "Help", id="app.help",
+                tooltip="What the part in focus shows, and all keys."),
+        Binding("q", "leave", "Quit", id="app.quit", tooltip="Leave tuidl; runs go on training."),
+        Binding("ctrl+q", "leave", "Quit", show=False, id="app.quit_at_once", priority=True, tooltip="Leave at once."),
+    ]  # fmt: skip
+
+    def __init__(self, runs_root: Path, data_dir: str | None = None, run: "RunPaths | None" = None) -> None:
+        """`run` is shown at once where given, Home otherwise. `data_dir` is where new runs look for their data."""
+        super().__init__()
+        self.runs_root, self.data_dir, self._run_first = runs_root, data_dir, run
+        self.settings, self._settings_problem = load_settings(settings_path())
+        self.link = Link(self._write)
+        self.companion: Companion | None = None
+        self.left_running = ""  # name of a live run that the user was watching when leaving
+
+    def _write(self, text: str) -> None:
+        if self._driver is not None and not self.is_headless:  # Textual has no public way to ask the terminal
+            self._driver.write(text)
+
+    @property
+    def interval(self) -> float:
+        """The least time between two frames in seconds."""
+        return 1.0 / (self.settings.rate or (REMOTE_RATE if terminal.is_remote() else LOCAL_RATE))
+
+    def on_mount(self) -> None:
+        """Show the first screen, and begin what takes longer once it stands."""
+        self.animation_level = "none"
+        self.set_keymap(self.settings.keymap)
+        for theme in (themes.DARK, themes.LIGHT):
+            self.register_theme(theme)
+        known = self.settings.theme in self.available_themes
+        self.theme = self.settings.theme if known else themes.DARK.name
+        if self._run_first is not None:
+            self.open_run(self._run_first)
+        else:
+            self.push_screen(HomeScreen(self.runs_root, self))
+        if self._settings_problem:
+            self.tell(self._settings_problem, wrong=True)
+        self.theme_changed_signal.subscribe(self, lambda theme: self.remember(theme=theme.name))
+        if not self.is_headless:
+            terminal.watch(self._terminated)
+
+    def _terminated(self) -> None:
+        self.call_later(self.exit, 143)
+
+    async def ask(self, name: str, **arguments: Any) -> Any:
+        """Ask the companion, which is started by the first question. Raises TuidlError."""
+        if self.companion is None:
+            self.companion = Companion()
+            await self.companion.start()
+        if self.data_dir and name in ("data", "describe", "samples"):
+            arguments["data_dir"] = self.data_dir
+        return await self.companion.ask(name, **arguments)
+
+    async def on_unmount(self) -> None:
+        """Let an idle companion go."""
+        if self.companion is not None:
+            await self.companion.close()
+
+    # ---------------------------------------------------------------- screens
+
+    def open_run(self, paths: "RunPaths") -> None:
+        """Show the dashboard of a run."""
+        from tuidl.tui.screens.dashboard import DashboardScreen
+
+        self.push_screen(DashboardScreen(paths, self.interval))
+
+    @on(HomeScreen.RunChosen)
+    def _run_chosen(self, event: HomeScreen.RunChosen) -> None:
+        from tuidl.runs import RunPaths
+
+        self.open_run(RunPaths(Path(event.directory)))
+
+    @on(HomeScreen.PresetChosen)
+    @work(group="open", exclusive=True)
+    async def _preset_chosen(self, event: HomeScreen.PresetChosen) -> None:
+        from tuidl.spec import load_preset
+
+        try:
+            self._open_setup(event.name, load_preset(event.name))
+        except TuidlError as error:
+            self.tell(str(error), wrong=True)
+
+    @on(HomeScreen.RepeatChosen)
+    def _repeat_chosen(self, event: HomeScreen.RepeatChosen) -> None:
+        from tuidl.runs import find_run, read_spec
+        from tuidl.spec import validate
+
+        try:
+            stored = read_spec(find_run(self.runs_root, event.name))
+            preset = stored.get("preset")
+            name = preset.get("name") if isinstance(preset, dict) else None
+            self._open_setup(str(name or "run"), validate(stored.get("spec", {}), where=event.name))
+        except TuidlError as error:
+            self.tell(str(error), wrong=True)
+
+    def _open_setup(self, preset: str, spec: "RunSpec") -> None:
+        from tuidl.tui.screens.setup import SetupScreen
+
+        self.push_screen(SetupScreen(preset, spec, self))
+
+    async def start_run(self, event: "SetupScreen.Started") -> None:
+        """Make the run's directory, hand it to the companion, and show it."""
+        import asyncio
+
+        from tuidl.runs.launch import prepare_run
+
+        try:
+            paths = await asyncio.to_thread(
+                prepare_run, event.spec, event.preset, event.run_name or None, self.runs_root, self.data_dir
+            )
+            companion = self.companion or Companion()
+            self.companion = None  # it becomes the trainer; the next question starts another
+            await companion.train(paths)
+        except TuidlError as error:
+            self.tell(str(error), wrong=True)
+            return
+        from tuidl.tui.screens.dashboard import DashboardScreen
+
+        await self.switch_screen(DashboardScreen(paths, self.interval))
+
+    async def on_setup_screen_started(self, event: "SetupScreen.Started") -> None:
+        """Start what was set up."""
+        self.run_worker(self.start_run(event), group="start", exclusive=True)
+
+    def on_dashboard_screen_home_wanted(self) -> None:
+        """Go to Home, which lies below or, after `attach`, does not exist yet."""
+        for screen in self.screen_stack:
+            if isinstance(screen, HomeScreen):
+                self.pop_screen()
+                return
+        self.switch_screen(HomeScreen(self.runs_root, self))
+
+    def on_dashboard_screen_left(self) -> None:
+        """Leave."""
+        self.action_leave()
+
+    def action_leave(self) -> None:
+        """Leave the program. Every run goes on."""
+        self.left_running = self._watched()
+        self.exit(0)
+
+    def _watched(self) -> str:
+        for screen in reversed(self.screen_stack):
+            snapshot = getattr(screen, "snapshot", None)
+            if snapshot is not None and snapshot.live:
+                return str(snapshot.name)
+        return ""
+
+    # ---------------------------------------------------------------- for all screens
+
+    def tell(self, text: str, wrong: bool = False) -> None:
+        """Show a short message in a corner; it may come from anywhere."""
+        self.notify(clean(text, limit=400), severity="warning" if wrong else "information", timeout=5, markup=False)
+
+    def remember(self, **changes: Any) -> None:
+        """Keep settings for the next time."""
+        if all(getattr(self.settings, name) == value for name, value in changes.items()):
+            return
+        for name, value in changes.items():
+            setattr(self.settings, name, value)
+        try:
+            save_settings(self.settings, settings_path())
+        except TuidlError as error:
+            self.tell(str(error), wrong=True)
+
+    def action_explain(self) -> None:
+        """Explain the part in focus, and all keys that work now."""
+        title, about = "help", ""
+        node: Any = self.focused or self.screen
+        while node is not None and not about:
+            about = getattr(node, "ABOUT", "")
+            title = getattr(node, "TITLE", "") or title
+            node = node.parent
+        self.push_screen(Help(title, about, self._keys()))
+
+    def _keys(self) -> list[tuple[str, str]]:
+        """Return every key that works now and what it does, those of the part in focus first."""
+        found: dict[str, list[str]] = {}
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if active.enabled and (binding.description or binding.tooltip) and not binding.system:
+                found.setdefault(binding.tooltip or binding.description, []).append(self.get_key_display(binding))
+        return [(" ".join(dict.fromkeys(keys)), what) for what, keys in found.items()]
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Offer every key's action in the palette as well."""
+        yield from super().get_system_commands(screen)
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if active.enabled and binding.description and binding.id:
+                area = binding.id.partition(".")[0]
+                run = lambda action=binding.action, node=active.node: self.run_action(action, node)  # noqa: E731
+                yield SystemCommand(f"{area}: {binding.description}", binding.tooltip or binding.description, run)
+
+    def on_cursor_position(self, event: events.CursorPosition) -> None:
+        """The terminal has swallowed the last frame."""
+        self.link.answered()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Put one sentence in front where nothing else fits."""
+        small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
+        if small and not isinstance(self.screen, TooSmall):
+            self.push_screen(TooSmall())
+        elif not small and isinstance(self.screen, TooSmall):
+            self.pop_screen()
+
+
+def show(runs_root: Path, data_dir: str | None = None, run: "RunPaths | None" = None) -> tuple[int, str]:
+    """Run the program until the user leaves; return the exit code and the name of a live run that was left."""
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    app = TuidlApp(runs_root, data_dir, run)
+    app.run()
+    return app.return_code or 0, app.left_running
