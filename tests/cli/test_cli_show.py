@@ -38,7 +38,7 @@ def test_runs_are_listed_newest_first(cli, tuidl, copied):
     assert "val_accuracy" in lines[3] and "20/20" in lines[3]
     rows = cli("runs", "--json").lines
     assert [row["run"] for row in rows] == ["broken", "new", "copy"]
-    told = "run directory created preset title state step total_steps best seconds"
+    told = "run directory created preset title task state step total_steps epoch total_epochs best seconds"
     assert set(told.split()) == set(rows[0])
     assert rows[2]["best"]["checkpoint"].startswith("step-") and rows[2]["preset"] == "mnist-mlp"
     failed = cli("show", "broken")

@@ -27,6 +27,7 @@ from tuidl.spec import RunSpec, build_spec, load_preset, preset_names
 from tuidl.spec.datasets import DATASETS
 from tuidl.spec.models import MODELS
 from tuidl.spec.optimizers import OPTIMIZERS
+from tuidl.spec.tasks import TASKS
 from tuidl.train import answers, companion
 from tuidl.train.companion import ASKS, Ask, Companion, Line
 from tuidl.train.data import load as load_module
@@ -280,6 +281,11 @@ def test_the_layers_are_those_of_the_model(kind: str, monkeypatch: pytest.Monkey
         assert type(modules[layer["name"]]).__name__ == layer["kind"]
     assert told["memory"] > 8 * told["parameters"] and told["activations"] > 0
     assert not any(layer["kind"] == "Dropout" for layer in told["layers"]), "dropout of 0 does nothing"
+
+
+def test_every_task_can_be_described() -> None:
+    assert set(answers._PARTS) == set(TASKS)
+    assert set(answers._SCALES) == {key for key, task in TASKS.items() if task.data == "images"}
 
 
 @pytest.mark.parametrize("name", preset_names())

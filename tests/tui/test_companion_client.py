@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,20 +69,17 @@ async def companion() -> AsyncIterator[Companion]:
 
 
 @pytest.fixture(autouse=True)
-def _nobody_is_left() -> Any:
+def _nobody_is_left() -> Iterator[None]:
     """No test leaves a child behind, living or dead."""
+    before = psutil.Process().children()
     yield
-    for child in psutil.Process().children():
-        assert child.status() == psutil.STATUS_ZOMBIE or child.wait(5) is None
-    left = [child for child in psutil.Process().children() if _is_fake(child)]
+    for thread in threading.enumerate():
+        if thread.name == "reaper":
+            thread.join(30)
+    left = [child for child in psutil.Process().children() if child not in before]
+    for child in left:
+        child.kill()
     assert not left
-
-
-def _is_fake(child: psutil.Process) -> bool:
-    try:
-        return "FAKE_TRAIN" in " ".join(child.cmdline()) or child.status() == psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 async def process_of(companion: Companion) -> psutil.Process:
@@ -108,7 +105,7 @@ async def test_questions_are_answered(companion: Companion) -> None:
 
 
 async def test_a_refusal_is_one_clean_line(companion: Companion) -> None:
-    with pytest.raises(CompanionError, match="no␛.2J data") as caught:
+    with pytest.raises(CompanionError, match=r"no␛.2J data") as caught:
         await companion.ask("refuse")
     assert not isinstance(caught.value, CompanionLostError | SupersededError)
     with pytest.raises(SupersededError):
@@ -243,13 +240,7 @@ def spawned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunPaths, bool]]:
     return found
 
 
-def end(process: psutil.Process) -> None:
-    process.kill()
-
-
-async def test_it_becomes_the_trainer_and_lives_on(
-    companion: Companion, paths: RunPaths, spawned: list[Any], request: pytest.FixtureRequest
-) -> None:
+async def test_it_becomes_the_trainer_and_lives_on(companion: Companion, paths: RunPaths, spawned: list[Any]) -> None:
     process = await process_of(companion)
     waiting = asyncio.ensure_future(companion.ask("later"))
     await asyncio.sleep(0)
@@ -291,15 +282,33 @@ async def test_a_dead_one_is_replaced_too(companion: Companion, paths: RunPaths,
     assert spawned == [(paths, False)]
 
 
-async def test_who_leaves_while_it_becomes_a_trainer_does_not_end_it(
-    companion: Companion, paths: RunPaths, spawned: list[Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_who_leaves_while_it_becomes_a_trainer_neither_ends_it_nor_starts_another(
+    companion: Companion, paths: RunPaths, spawned: list[Any], monkeypatch: pytest.MonkeyPatch, cancelled: bool
 ) -> None:
     monkeypatch.setenv("FAKE_TRAIN", "hang")
     process = await process_of(companion)
     starting = asyncio.ensure_future(companion.train(paths))
     await asyncio.sleep(0.05)
-    starting.cancel()
+    if cancelled:
+        starting.cancel()
     await companion.close()
+    await asyncio.wait([starting])
+    await asyncio.sleep(0.7)
+    assert process.is_running() and process.status() != psutil.STATUS_ZOMBIE and not spawned
+    process.kill()
+    await gone(process)
+
+
+async def test_one_that_was_left_waiting_for_the_order_is_let_go_when_it_agrees(
+    companion: Companion, paths: RunPaths, spawned: list[Any]
+) -> None:
+    process = await process_of(companion)
+    starting = asyncio.ensure_future(companion.train(paths))
+    await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
     await asyncio.sleep(0.7)
     assert process.is_running() and process.status() != psutil.STATUS_ZOMBIE and not spawned
     process.kill()
@@ -312,7 +321,8 @@ async def test_who_leaves_while_it_becomes_a_trainer_does_not_end_it(
 async def test_the_real_companion(tuidl: Any, until: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in tuidl.environ.items():
         monkeypatch.setenv(name, value)
-    (tuidl.root / "book.txt").write_text("the cat sat on the mat. a dog ran over the hill.\n" * 60)
+    text = "the cat sat on the mat. a dog ran over the hill.\n"
+    (tuidl.root / "book.txt").write_text(text * 60)
     spec = build_spec({
         "task": "language", "data": {"name": "text", "path": str(tuidl.root / "book.txt")},
         "model": {"kind": "rnn", "width": 8, "embedding": 4, "unroll": 8}, "loss": {"kind": "cross-entropy"},
@@ -323,9 +333,7 @@ async def test_the_real_companion(tuidl: Any, until: Callable[..., None], monkey
     data, described = await asyncio.gather(
         companion.ask("data"), companion.ask("describe", spec=spec.model_dump(mode="json"))
     )
-    assert data["mnist"]["state"] == "absent" and described["layers"][-1]["shape"] == [
-        len(set("the cat sat on the mat. a dog ran over the hill.\n"))
-    ]
+    assert data["mnist"]["state"] == "absent" and described["layers"][-1]["shape"] == [len(set(text))]
     assert companion.torch
     with pytest.raises(CompanionError, match="epochs"):
         await companion.ask("describe", spec={"training": {"epochs": -1}})
@@ -333,10 +341,6 @@ async def test_the_real_companion(tuidl: Any, until: Callable[..., None], monkey
     await companion.close()
     await asyncio.to_thread(until, lambda: read_state(paths)[1] == "completed")
     assert paths.trainer_log.read_text() == ""
-    for thread in threading.enumerate():
-        if thread.name == "reaper":
-            await asyncio.to_thread(thread.join, 10)
-    assert not [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
 
 
 def test_the_client_loads_nothing_heavy() -> None:

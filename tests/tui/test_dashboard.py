@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 
 from tuidl.tui.app import TuidlApp
 from tuidl.tui.arrangement import PANELS
+from tuidl.tui.budget import Budget
 from tuidl.tui.screens.dashboard import DashboardScreen
 from tuidl.tui.screens.dialogs import AskNumber, Confirm, Help
 
@@ -27,6 +28,7 @@ async def settle(pilot: Pilot) -> DashboardScreen:
     """Let the dashboard see what the trainer has written."""
     await pilot.pause()
     screen = next(screen for screen in reversed(pilot.app.screen_stack) if isinstance(screen, DashboardScreen))
+    screen.budget = Budget(1e12)  # all panels at once
     await screen.look()
     await pilot.pause()
     return screen

@@ -251,12 +251,12 @@ async def test_typing_changes_the_setting_marks_it_and_tells_the_command() -> No
         assert driver.view.path == "optimizer.weight_decay" and "0.005" in driver.row("lr")  # as the form writes it
 
 
-async def test_what_is_not_valid_is_shown_below_and_waits() -> None:
+async def test_what_is_not_valid_is_said_and_waits() -> None:
     async with setup() as driver:
         await driver.to("regularization.dropout")
         await driver.type("2")
-        at = next(y for y, row in enumerate(driver.rows) if row.startswith("▸✗"))
-        assert "out of range" in driver.rows[at + 1] and "✗" in driver.rows[at + 1]
+        assert driver.row("dropout").startswith("▸✗") and "✗ 2 is out of" in driver.row("dropout")
+        assert "✗ 2 is out of range: should be less than or equal to 0.95" in driver.said("#help")
         assert "✗ 1 not valid yet" in driver.said("#title") and driver.form.spec.regularization.dropout == 0
         await driver.press("down", "up")
         assert driver.view.input.value == "2"  # it is kept as it was typed
@@ -484,7 +484,7 @@ async def test_the_preview_follows_the_section() -> None:
 
 async def test_data_shows_where_it_is_its_splits_and_samples() -> None:
     async with setup() as driver:
-        assert "MNIST is not here: it would be downloaded" in driver.text and "else drawn digits" in driver.text
+        assert "MNIST is not here: it would be downloaded" in driver.text and "else Drawn digits" in driver.text
         assert "55,000 train · 5,000 validation" in driver.text and "examples of each class" in driver.text
         await driver.press("right", "right", "right")  # to the drawn digits
         await driver.settle()
@@ -766,7 +766,7 @@ def test_where_data_is_said_in_a_sentence() -> None:
     assert data_line(here, "cifar10") == ("✓", "CIFAR-10 is here")
     absent = Known(spec, data={"cifar10": {"state": "absent"}})
     sign, sentence = data_line(absent, "cifar10")
-    assert sign == "↓" and sentence.endswith("it would be downloaded (170.5 MB), else drawn shapes")
+    assert sign == "↓" and sentence.endswith("it would be downloaded (170.5 MB), else Drawn shapes")
 
 
 async def test_the_input_neither_blinks_nor_selects() -> None:

@@ -17,11 +17,13 @@ def home(args: argparse.Namespace) -> int:
 
 def attach(args: argparse.Namespace) -> int:
     """Show a run, the newest when none is named."""
-    from tuidl.runs import find_run, list_runs, runs_dir
+    from tuidl.runs import find_run, runs_dir
 
     root = runs_dir(args.runs_dir)
     if args.run:
         return _show(args, root, find_run(root, args.run))
+    from tuidl.runs import list_runs
+
     found = list_runs(root)
     if not found:
         raise UsageError(f"there is no run in {clean(str(root))} yet; start one with `tuidl run mnist-mlp --detach`")

@@ -29,10 +29,8 @@ GUESSED_VOCABULARY = 65  # characters of a text that cannot be read (yet)
 EXCERPT = 600  # characters
 MOST_SAMPLES = 64
 _FLOAT = 4  # bytes
-_WHOLE = {
-    "validation": 1 / 12,
-    "train_limit": 0,
-}  # how data is loaded to be looked at, whatever share a run takes of it
+# how data is loaded to be looked at, whatever part of it a run takes
+_WHOLE = {"validation": 1 / 12, "train_limit": 0}
 
 JSON = dict[str, Any]
 

@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from tuidl.errors import TuidlError
 from tuidl.text import clean
+from tuidl.tui import budget as budgets
 from tuidl.tui import terminal, themes
 from tuidl.tui.companion import Companion
 from tuidl.tui.link import Link
@@ -69,6 +70,17 @@ class TuidlApp(App[int]):
         """The least time between two frames in seconds."""
         return 1.0 / (self.settings.rate or (REMOTE_RATE if terminal.is_remote() else LOCAL_RATE))
 
+    @property
+    def bytes_a_second(self) -> float:
+        """How much panels may send to the terminal; a rate of one's own raises or lowers it alike."""
+        budget, usual = (budgets.REMOTE, REMOTE_RATE) if terminal.is_remote() else (budgets.LOCAL, LOCAL_RATE)
+        return budget * (self.settings.rate or usual) / usual
+
+    def compose(self) -> Iterable[Static]:
+        """What stands there until the first screen does."""
+        if self._run_first is not None:
+            yield Static(Content(f"opening {clean(self._run_first.name, limit=80)} …"))
+
     def on_mount(self) -> None:
         """Show the first screen, and begin what takes longer once it stands."""
         self.animation_level = "none"
@@ -77,10 +89,10 @@ class TuidlApp(App[int]):
             self.register_theme(theme)
         known = self.settings.theme in self.available_themes
         self.theme = self.settings.theme if known else themes.DARK.name
-        if self._run_first is not None:
-            self.open_run(self._run_first)
-        else:
+        if self._run_first is None:
             self.push_screen(HomeScreen(self.runs_root, self))
+        else:
+            self.call_after_refresh(self.open_run, self._run_first)  # what a run needs is loaded behind the first frame
         if self._settings_problem:
             self.tell(self._settings_problem, wrong=True)
         self.theme_changed_signal.subscribe(self, lambda theme: self.remember(theme=theme.name))
@@ -110,7 +122,7 @@ class TuidlApp(App[int]):
         """Show the dashboard of a run."""
         from tuidl.tui.screens.dashboard import DashboardScreen
 
-        self.push_screen(DashboardScreen(paths, self.interval))
+        self.push_screen(DashboardScreen(paths, self.interval, self.bytes_a_second))
 
     @on(HomeScreen.RunChosen)
     def _run_chosen(self, event: HomeScreen.RunChosen) -> None:
@@ -164,7 +176,7 @@ class TuidlApp(App[int]):
             return
         from tuidl.tui.screens.dashboard import DashboardScreen
 
-        await self.switch_screen(DashboardScreen(paths, self.interval))
+        await self.switch_screen(DashboardScreen(paths, self.interval, self.bytes_a_second))
 
     async def on_setup_screen_started(self, event: "SetupScreen.Started") -> None:
         """Start what was set up."""

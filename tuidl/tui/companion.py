@@ -174,15 +174,17 @@ class Line:
     def _take(self, message: Any) -> None:
         if message.get("event") == "ready":
             self.torch = message.get("torch")
-        answer = self._waiting.pop(message.get("id"), None)
         ok, why = message.get("ok"), clean(str(message.get("error")), limit=500)
-        if answer is not None and not answer.done():
-            if ok:
-                answer.set_result(message.get("value"))
-            else:
-                answer.set_exception(SupersededError(why) if why == SUPERSEDED else CompanionError(why))
-        if ok and message.get("id") == self._order:
+        if ok and self.ordered and message.get("id") == self._order:
             self.let_go()
+            return
+        answer = self._waiting.pop(message.get("id"), None)
+        if answer is None or answer.done():
+            return
+        if ok:
+            answer.set_result(message.get("value"))
+        else:
+            answer.set_exception(SupersededError(why) if why == SUPERSEDED else CompanionError(why))
 
     async def end(self, why: str = "") -> None:
         """End the process if it still lives, take its exit code, and tell those who wait for an answer."""
@@ -198,9 +200,12 @@ class Line:
         self._errors.close()
 
     def let_go(self) -> None:
-        """Leave the process to itself: it trains."""
+        """Leave the process to itself: it trains, or will, so that whoever waits for that must start no other."""
         self._hang_up()
         self._errors.close()
+        order = self._waiting.pop(self._order or 0, None)
+        if order is not None and not order.done():
+            order.set_result(None)
         self._fail_all("it has become a trainer")
         _reap(self._process)
 
@@ -208,7 +213,7 @@ class Line:
         """Close the pipes; an idle companion ends by that."""
         self.over = True
         self._source.close()
-        self._sink.abort()
+        self._sink.close()
         if self._listener is not asyncio.current_task():
             self._listener.cancel()
 

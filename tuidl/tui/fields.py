@@ -20,12 +20,13 @@ from tuidl.tui.rows import Rows
 
 LABEL, VALUE = 27, 20  # cells; what is left of the row says what may stand there
 WHEEL = 3  # rows that one notch of the mouse wheel moves
+_AWAY = -9  # the row of the input while it rests
 _INDENT = 2  # cells before a value, where a choice has its arrow
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a row shows. `text` is as typed, `note` stands behind the value, `error` in a row of its own."""
+    """What a row shows. `text` is as typed; behind it stands the error, or the note, or what may stand there."""
 
     field: Field
     text: str
@@ -52,19 +53,23 @@ class Shown:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the form: a heading, a field, or the error of the field above."""
+    """One row of the form: a heading or a field."""
 
     heading: str = ""
     shown: Shown | None = None
-    error: str = ""
 
 
 class ValueInput(Input, inherit_bindings=False):
-    """The input in which a value is typed: one line, still, and on a number `<` and `>` halve and double."""
+    """The input in which a value is typed: one line, still, and on a number `<` and `>` halve and double.
+
+    It has the focus all the time: each change of focus sends the whole screen anew. On a field that is not typed it
+    rests out of sight, and its keys are the form's.
+    """
 
     DEFAULT_CSS = """
-    ValueInput.-textual-compact { position: absolute; width: 20; height: 1; padding: 0 0 0 2; background: $boost; }
-    ValueInput.-textual-compact:focus { background: $boost; background-tint: $foreground 0%; }
+    ValueInput.-textual-compact, ValueInput.-textual-compact:focus {
+        position: absolute; width: 20; height: 1; padding: 0 0 0 2; background: $foreground 10%;
+    }
     """
     BINDINGS: ClassVar[list[BindingType]] = [  # of the input alone: up, down and the pages belong to the form
         *Input.BINDINGS,
@@ -83,9 +88,13 @@ class ValueInput(Input, inherit_bindings=False):
         super().__init__(compact=True, select_on_focus=False)
         self.cursor_blink = False
         self.numeric = False
+        self.resting = False
 
     def put(self, shown: Shown) -> None:
         """Take the place of a field's value."""
+        self.resting = not shown.typed
+        if self.resting:
+            return
         self.numeric = shown.field.type in ("number", "integer")
         self.placeholder = "none" if shown.field.type == "array" else ""
         if self.value != shown.text:
@@ -98,16 +107,32 @@ class ValueInput(Input, inherit_bindings=False):
         if self.numeric:
             self.post_message(self.Stepped(up))
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave all keys to the form while resting."""
+        return not self.resting and super().check_action(action, parameters)
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        """Leave all characters to the form while resting."""
+        return not self.resting and super().check_consume_key(key, character)
+
     def on_key(self, event: events.Key) -> None:
-        """Take `<` and `>`, which stand in no number, for keys."""
+        """Take `<` and `>`, which stand in no number, for keys; take no character while resting."""
         up = self._SIGNS.get(event.character or "")
-        if self.numeric and up is not None:
+        if self.resting:
+            event.prevent_default()
+        elif self.numeric and up is not None:
             event.stop()
             event.prevent_default()
             self.action_step(up)
 
+    def on_paste(self, event: events.Paste) -> None:
+        """Take nothing while resting."""
+        if self.resting:
+            event.prevent_default()
+            event.stop()
 
-class FormView(Rows, can_focus=True):
+
+class FormView(Rows):
     """The sections with their fields, one below the other, and a cursor. `▸` here, `*` changed, `✗` not valid."""
 
     ABOUT = (
@@ -202,31 +227,25 @@ class FormView(Rows, can_focus=True):
     def go_to(self, path: str) -> None:
         """Move the cursor to a field, and the keys with it."""
         self.path = path
-        if self.here.typed:
-            self.put()
-            self.input.display = True
+        self.put()
+        if not self.input.has_focus:
             self.input.focus(scroll_visible=False)
-        else:
-            self.focus(scroll_visible=False)
-            self.input.display = False
         self.keep_in_sight()
         self.redraw()
         self.post_message(self.Moved(path))
 
     def keep_in_sight(self) -> None:
-        """Scroll as far as it takes to see the cursor with its error and the heading above it."""
+        """Scroll as far as it takes to see the cursor, and the heading where that is just above."""
         if not self.content_size.height:
             return
-        first = last = self._line_of(self.path)
-        if first and self.lines[first - 1].heading:
-            first -= 1
-        if last + 1 < len(self.lines) and self.lines[last + 1].error:
-            last += 1
+        last = self._line_of(self.path)
+        first = last - bool(self.lines[last - 1].heading)
         self._show_from(min(first, max(self._top, last - self.content_size.height + 1)))
 
     def _show_from(self, top: int) -> None:
         self._top = max(0, min(top, len(self.lines) - self.content_size.height))
-        self.input.styles.offset = (LABEL, self._line_of(self.path) - self._top)
+        row = self._line_of(self.path) - self._top if self.here.typed else _AWAY
+        self.input.styles.offset = (LABEL, row)
 
     # --- how it looks -----------------------------------------------------------------------------------------------
 
@@ -245,20 +264,19 @@ class FormView(Rows, can_focus=True):
 
     def _spans(self, line: Line) -> list[Span]:
         look = self.palette
-        if line.heading:
-            return [(f"── {line.heading}", look.accent)]
-        if line.shown is None:
-            return [(f"   ✗ {clean(line.error, limit=200)}", look.bad)]
         shown = line.shown
+        if shown is None:
+            return [(f"── {line.heading}", look.accent)]
         here = shown.path == self.path
-        active = here and (self.has_focus or self.input.has_focus)
+        active = here and self.input.has_focus
         style = look.val if shown.changed else look.cursor if here else look.text
         sign = ("✗", look.bad) if shown.error else ("*" if shown.changed else " ", look.val)
         return [
             ("▸" if active else "›" if here else " ", look.accent), sign,
             (f" {fit(label_of(shown.path), LABEL - 3)}", style),
             (fit(_value(shown), VALUE), look.bad if shown.error else style if shown.changed or here else look.text),
-            (f" {shown.note or _note(shown)}", look.muted),
+            (f" ✗ {clean(shown.error, limit=200)}", look.bad) if shown.error
+            else (f" {shown.note or _note(shown)}", look.muted),
         ]  # fmt: skip
 
     # --- keys and mouse ---------------------------------------------------------------------------------------------
@@ -337,17 +355,11 @@ class FormView(Rows, can_focus=True):
         self.keep_in_sight()
         self.redraw()
 
-    def on_focus(self) -> None:
-        """Show that the keys go here; on a field that is typed they go to its input."""
-        if self.here.typed:
-            self.input.focus(scroll_visible=False)
+    def on_descendant_focus(self) -> None:
+        """Show whether the keys go here."""
         self.redraw()
 
-    def on_blur(self) -> None:
-        """Show whether the keys still go here."""
-        self.redraw()
-
-    on_descendant_focus = on_descendant_blur = on_blur
+    on_descendant_blur = on_descendant_focus
 
 
 def lines_of(sections: Mapping[str, Sequence[Shown]]) -> list[Line]:
@@ -356,10 +368,7 @@ def lines_of(sections: Mapping[str, Sequence[Shown]]) -> list[Line]:
     for title, fields in sections.items():
         changes = sum(shown.changed for shown in fields)
         lines.append(Line(heading=f"{title}{f' · {changes} changed' if changes else ''}"))
-        for shown in fields:
-            lines.append(Line(shown=shown))
-            if shown.error:
-                lines.append(Line(error=shown.error))
+        lines += [Line(shown=shown) for shown in fields]
     return lines
 
 

@@ -82,7 +82,7 @@ class _Lines(Panel):
         found = self.lines(self.snapshot, width) if self.snapshot else []
         self.offset_rows = min(self.offset_rows, max(0, len(found) - height))
         end = len(found) - self.offset_rows
-        self.border_subtitle = f"{self.offset_rows} below" if self.offset_rows else ""
+        self.put_below(f"{self.offset_rows} below" if self.offset_rows else "")
         return [strip(spans, width, look.text) for spans in found[max(0, end - height) : end]]
 
     def action_back(self) -> None:

@@ -20,7 +20,6 @@ from tuidl.tui.knobs import as_text, check, live_fields, stepped, undo_of
 from tuidl.tui.rows import Rows
 from tuidl.tui.snapshot import Snapshot
 
-
 NUMERIC = "0123456789.eE+-[],"
 
 
@@ -32,8 +31,8 @@ class KnobInput(Input):
         return character is not None and character in NUMERIC
 
     async def _on_key(self, event: Key) -> None:
-        if self.check_consume_key(event.key, event.character):
-            await super()._on_key(event)
+        if not self.check_consume_key(event.key, event.character):
+            event.prevent_default()  # keeps Textual from calling the handler of the class above as well
 
 
 class KnobList(Rows):

@@ -117,15 +117,15 @@ class MachinePanel(Panel):
         "comes too slowly. Full GPU memory ends a run; lower the batch size before it comes to that. On a shared "
         "machine, look here before you start a second run."
     )
-    gauges: Sequence[Gauge] = ()
+    gauges: Sequence[Gauge] = ()  # as shown
+    gauges_now: Sequence[Gauge] = ()  # as measured last
 
-    def show_gauges(self, gauges: Sequence[Gauge], snapshot: Snapshot) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         """Show what was measured."""
-        if gauges and not snapshot.live:
-            gauges = ()
-        if gauges != self.gauges or self.snapshot is None:
+        gauges = self.gauges_now if snapshot.live else ()
+        if gauges != self.gauges or self.snapshot is None or self.snapshot.live != snapshot.live:
             self.gauges = gauges
-            self.show(snapshot)
+            super().show(snapshot)
 
     def paint(self, width: int, height: int) -> list[Strip]:
         """Return one row a gauge: name, bar, per cent and words."""

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from textual.binding import BindingType
+from textual.content import Content
 
+from tuidl.text import clean
 from tuidl.tui.rows import Rows
 from tuidl.tui.snapshot import Artifact, Snapshot
 
@@ -26,12 +28,22 @@ class Panel(Rows):
     Panel:focus { border: round $accent; border-title-color: $accent; border-title-style: bold; }
     """
     can_focus = True
+    _below = ""  # what stands in the lower frame
+    painted_at = 0.0  # when something of it was sent last
 
     def __init__(self, read_artifact: ReadArtifact, *, id: str) -> None:
         super().__init__(id=id)
         self.read_artifact = read_artifact
         self.snapshot: Snapshot | None = None
         self.border_title = self.TITLE
+
+    def put_below(self, text: str) -> None:
+        """Write a text into the lower frame. It may be data: it is cleaned, and never markup."""
+        if text != self._below:
+            self._below = text
+            self.sent += self.whole  # Textual sends the whole panel anew
+            # later: within a frame that is being made, the frame below has already been taken
+            self.call_later(setattr, self, "border_subtitle", Content(clean(text, limit=300)))
 
     def show(self, snapshot: Snapshot) -> None:
         """Take what is new and repaint the rows that it changed."""

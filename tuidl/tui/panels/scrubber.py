@@ -6,7 +6,6 @@ from typing import Any, ClassVar, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.cells import cell_len
 from textual.binding import Binding, BindingType
-from textual.content import Content
 from textual.strip import Strip
 
 from tuidl.errors import TuidlError
@@ -65,7 +64,6 @@ class Scrubber(Panel):
         super().__init__(read_artifact, id=id)
         self._held: Artifact | None = None  # the one that is looked at; None follows the newest
         self._at = 0  # where it was last
-        self._told: str | None = None  # what stands in the frame below
         self._parsed: dict[Any, object] = {}
         self._painted: object = None  # what the rows on the screen were made from
 
@@ -169,7 +167,7 @@ class Scrubber(Panel):
         self._painted = self._source()
         artifact = self.shown
         if artifact is None:
-            self._label("")
+            self.put_below("")
             return self.sentence(self.EMPTY, width, height)
         try:
             rows = self.draw(artifact, width, height)
@@ -177,7 +175,7 @@ class Scrubber(Panel):
             if not isinstance(error, DamagedError):
                 self._painted = None  # a file that cannot be read now may be read later
             rows = self.sentence(str(error), width, height)
-        self._label(self._fitting(artifact, width))
+        self.put_below(self._fitting(artifact, width))
         return rows
 
     def sentence(self, text: str, width: int, height: int) -> list[Strip]:
@@ -188,10 +186,3 @@ class Scrubber(Panel):
     def _fitting(self, artifact: Artifact, width: int) -> str:
         wordings = [" · ".join(parts) for parts in self.caption(artifact)]
         return next((text for text in wordings if cell_len(text) <= width - 4), wordings[-1])
-
-    def _label(self, text: str) -> None:
-        """Put a text into the frame. It is data: cleaned, and never markup."""
-        if text != self._told:  # to set it sends the whole panel anew
-            self._told = text
-            # later: within a frame that is being made, the frame below has already been taken
-            self.call_later(setattr, self, "border_subtitle", Content(clean(text, limit=300)) if text else None)

@@ -12,13 +12,16 @@ from textual.containers import Container
 from textual.events import DescendantFocus, Resize
 from textual.getters import query_one
 from textual.message import Message
+from textual.reactive import Reactive
 from textual.screen import Screen
-from textual.widgets import Footer
+from textual.widget import Widget
 
 from tuidl.errors import TuidlError
 from tuidl.runs import RunPaths, kill, send
 from tuidl.tui.arrangement import LOG, PANELS, arrange
+from tuidl.tui.budget import Budget
 from tuidl.tui.feed import Feed
+from tuidl.tui.keybar import KeyBar
 from tuidl.tui.knobs import as_text, undo_of
 from tuidl.tui.panels.chart import ChartPanel
 from tuidl.tui.panels.knobs import KnobDrawer
@@ -45,6 +48,7 @@ class DashboardScreen(Screen[None]):
         "changes the run only where a key says so: leaving never does."
     )
     CSS_PATH = "dashboard.tcss"
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)  # else each move of the focus repaints all
     AUTO_FOCUS = ""  # the panels come later, and the first of them takes the focus
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "pause", "Pause", id="run.pause", tooltip="Hold the run after its next step, or go on."),
@@ -76,10 +80,10 @@ class DashboardScreen(Screen[None]):
     drawer = query_one(KnobDrawer)
     body = query_one("#body", Container)
 
-    def __init__(self, paths: RunPaths, interval: float) -> None:
+    def __init__(self, paths: RunPaths, interval: float, bytes_a_second: float) -> None:
         """`interval` is the least time between two frames in seconds."""
         super().__init__()
-        self.paths, self.interval = paths, interval
+        self.paths, self.interval, self.budget = paths, interval, Budget(bytes_a_second)
         self.feed = Feed(paths)
         self.machine = Machine()
         self.snapshot: Snapshot | None = None
@@ -101,7 +105,7 @@ class DashboardScreen(Screen[None]):
         yield StatusBar()
         yield Container(id="body")
         yield KnobDrawer()
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Begin to follow the run."""
@@ -158,11 +162,9 @@ class DashboardScreen(Screen[None]):
         before = self.status.snapshot.state if self.status.snapshot else ""
         with self.app.batch_update():
             self.status.show(snapshot, self.tuidl.link.state, self.feed.more)
-            for panel in self.panels:
-                if isinstance(panel, MachinePanel):
-                    panel.show_gauges(self._gauges, snapshot)
-                elif panel.display:
-                    panel.show(snapshot)
+            for panel in self.query(MachinePanel).results():
+                panel.gauges_now = self._gauges
+            self._paint(snapshot)
             if self.drawer.is_open:
                 self.drawer.show(snapshot)
         if snapshot.state != before:
@@ -180,6 +182,22 @@ class DashboardScreen(Screen[None]):
             if now - sent > DEAF or not snapshot.live:
                 del self._asked[identifier]
                 self.tuidl.tell("the run has not answered; the command waits in its inbox", wrong=True)
+
+    def _paint(self, snapshot: Snapshot) -> None:
+        """Show the snapshot on every panel that is seen: the one in focus first, then whoever waits longest.
+
+        While the run moves on, only as many as the terminal's budget bears. Once it stands still, all.
+        """
+        moving = snapshot.state in ("running", "evaluating")
+        waiting = [panel for panel in self.panels if panel.display]
+        for panel in sorted(waiting, key=lambda panel: (not panel.has_focus, panel.painted_at)):
+            if moving and not self.budget.open:
+                return
+            before = panel.sent
+            panel.show(snapshot)
+            if panel.sent != before:
+                self.budget.spend(panel.sent - before)
+                panel.painted_at = time.monotonic()
 
     # ---------------------------------------------------------------- panels
 

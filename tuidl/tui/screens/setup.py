@@ -225,11 +225,16 @@ class SetupScreen(Screen[None]):
     def action_preview(self) -> None:
         """Go to the preview, and back."""
         to_preview = not self.preview.has_focus
-        self.set_class(to_preview, "-preview")
+        self._turn(to_preview)
         if to_preview:
             self.preview.focus()
         else:
             self.form_view.go_to(self.form_view.path)
+
+    def _turn(self, to_preview: bool) -> None:
+        """Show the preview instead of the form, or the form again; a wide screen shows both anyway."""
+        if self.has_class("-narrow") or not to_preview:
+            self.set_class(to_preview, "-preview")
 
     def action_back(self) -> None:
         """Leave; ask first where something would be forgotten."""
@@ -253,7 +258,7 @@ class SetupScreen(Screen[None]):
         wrong = list(self.form.errors)
         if wrong:
             self._say(f"not valid yet: {', '.join(label_of(path) for path in wrong)}", wrong=True)
-            self.set_class(False, "-preview")
+            self._turn(False)
             self.form_view.go_to(wrong[0])
         return not wrong
 
@@ -304,8 +309,10 @@ class SetupScreen(Screen[None]):
             rest = [f"kept, as you had changed it: {values}"]
         elif path == "data.name":
             rest[0] = self._data_line()
+        error = self.form.errors.get(path)
+        wrong = (f"\n✗ {clean(error, limit=300)}", "bold $text-error") if error else ""
         more = ((f"\n{line}", "$foreground 55%") for line in rest)
-        self._write("#help", Content.assemble((path, "bold"), first.removeprefix(path), *more))
+        self._write("#help", Content.assemble((path, "bold"), first.removeprefix(path), wrong, *more))
 
     def _write(self, where: str, text: Content) -> None:
         """Write into one of the fixed places; what stands there already is not sent again."""

@@ -13,6 +13,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tuidl.text import clean
+from tuidl.tui.draw.wrap import wrap
 from tuidl.tui.field_help import entry_of
 
 
@@ -20,13 +21,15 @@ class Choices(ModalScreen[str | None]):
     """All choices of a field: enter takes one, escape none."""
 
     DEFAULT_CSS = """
-    Choices, SaveAs { align: center middle; background: $background 60%; }
-    Choices OptionList { width: 76; max-width: 100%; height: auto; max-height: 100%; padding: 0 1; background: $surface;
-        border: round $accent; border-title-color: $accent; border-subtitle-color: $text-muted;
-        scrollbar-size-vertical: 1; }
-    SaveAs > Vertical { width: 64; max-width: 100%; height: auto; padding: 1 2; background: $surface;
-        border: round $accent; border-title-color: $accent; }
-    SaveAs Input { height: 1; border: none; background: $boost; margin: 1 0; }
+    Choices { align: center middle; background: $background 60%; }
+    Choices OptionList, Choices OptionList:focus {
+        width: 76; max-width: 100%; height: auto; max-height: 100%; padding: 0 1; background: $surface;
+        border: round $accent; border-title-color: $accent; border-subtitle-color: $foreground 60%;
+        scrollbar-size-vertical: 1; scrollbar-background: $surface; scrollbar-color: $foreground 30%;
+    }
+    Choices OptionList > .option-list--option-highlighted, Choices OptionList:focus > .option-list--option-highlighted {
+        background: $accent; color: $background; text-style: none;
+    }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "dismiss(None)", "Cancel", id="choices.cancel", tooltip="Leave it as it is."),
@@ -51,7 +54,8 @@ class Choices(ModalScreen[str | None]):
         mark = "● " if key == self._chosen else "  "
         if entry is None:
             return Content.assemble(mark, (clean(key, limit=60), "bold"))
-        return Content.assemble(mark, (key, "bold"), f"  {entry.title}", (f"\n  {entry.summary}", "$foreground 60%"))
+        summary = "".join(f"\n  {line}" for line in wrap(entry.summary, min(76, self.app.size.width) - 7))
+        return Content.assemble(mark, (key, "bold"), f"  {entry.title}", summary)
 
     @on(OptionList.OptionSelected)
     def _take(self, event: OptionList.OptionSelected) -> None:
@@ -61,6 +65,12 @@ class Choices(ModalScreen[str | None]):
 class SaveAs(ModalScreen[str | None]):
     """Asks for the name of a preset of one's own and saves it; gives the name, or None."""
 
+    DEFAULT_CSS = """
+    SaveAs { align: center middle; background: $background 60%; }
+    SaveAs > Vertical { width: 64; max-width: 100%; height: auto; padding: 1 2; background: $surface;
+        border: round $accent; border-title-color: $accent; }
+    SaveAs Input { background: $boost; margin: 1 0; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Cancel", id="save.cancel", tooltip="Save nothing."),
     ]

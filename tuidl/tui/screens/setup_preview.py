@@ -107,7 +107,7 @@ def data_line(known: Known, name: str) -> tuple[str, str]:
     if sign == "✓" or not size:
         return sign, f"{title} {words}"
     instead = known.spec.data.stand_in
-    other = f", else {DATASETS[instead].title.lower()}" if instead != "none" else ""
+    other = f", else {DATASETS[instead].title}" if instead != "none" else ""
     return sign, f"{title} {words} ({byte_count(size)}){other}"
 
 
@@ -187,7 +187,7 @@ def learning_view(known: Known, width: int, height: int, look: Palette, coloured
         return rows if known.problem("describe") else [*rows, *_text(PREPARING, width, look, muted=True)]
     layers = known.model.get("layers", ())
     kind, total = type(known.spec.model).entry.title, f"{known.model.get('parameters', 0):,} parameters"
-    rows.append(strip([(f"{kind}: ", look.text), (total, look.cursor)], width, look.text))
+    rows.append(strip([(total, look.cursor), (f"  {kind}", look.text)], width, look.text))
     memory, batch = known.model.get("memory"), known.model.get("activations")
     if memory and batch:
         told = f"about {byte_count(memory)} while training, and {byte_count(batch)} for each batch"
