@@ -18,11 +18,11 @@ from pathlib import Path
 
 os.environ["TEXTUAL_COLOR_SYSTEM"] = "truecolor"  # read when Textual is loaded
 
-from textual.pilot import Pilot  # noqa: E402
+from textual.pilot import Pilot
 
-from tuidl.runs import list_runs  # noqa: E402
-from tuidl.tui.app import TuidlApp  # noqa: E402
-from tuidl.tui.screens.dashboard import DashboardScreen  # noqa: E402
+from tuidl.runs import list_runs
+from tuidl.tui.app import TuidlApp
+from tuidl.tui.screens.dashboard import DashboardScreen
 
 HERE = Path(__file__).parent
 SIZES = {"80x24": (80, 24), "120x40": (120, 40)}

@@ -9,41 +9,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from tuidl.cli.output import emit
 from tuidl.errors import UsageError
 from tuidl.runs import LIVE_STATES, RunPaths, find_run, read_spec, read_state, runs_dir
 from tuidl.runs.launch import prepare_run, spawn_trainer
-from tuidl.spec import RunSpec, build_spec, load_preset, preset_names
-from tuidl.spec.load import explain
+from tuidl.runs.past import repeat_of
+from tuidl.spec import RunSpec, load_preset, preset_names
 from tuidl.text import clean, did_you_mean
 
 STARTING = 60.0  # seconds that a detached trainer may take until its first sign of life
-
-
-class PastPreset(BaseModel):
-    """From which preset a run was made."""
-
-    name: str = "run"
-
-
-class PastData(BaseModel):
-    """What data a run was really trained on."""
-
-    used: str
-    stand_in: bool
-
-
-class PastRun(BaseModel):
-    """What `run.json` must hold for a run to be repeated; it may come from a stranger."""
-
-    model_config = ConfigDict(strict=True)
-
-    spec: dict[str, Any]
-    preset: PastPreset = PastPreset()
-    data_dir: str | None = None
-    data: PastData | None = None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,14 +49,8 @@ def resolve(args: argparse.Namespace) -> tuple[RunSpec, str, str | None]:
             raise
         hint = did_you_mean(target, preset_names())
         raise UsageError(f"there is no preset or run {clean(target, limit=80)!r}; {hint}") from error
-    try:
-        past = PastRun.model_validate(stored)
-    except ValidationError as error:
-        raise UsageError(f"run {clean(target, limit=80)!r} cannot be repeated: run.json: {explain(error)}") from error
-    if past.data and past.data.stand_in:  # what was trained on, whether or not the real data is here by now
-        overrides = [f"data.name={past.data.used}", *overrides]
-    spec = build_spec(past.spec, overrides, where=f"run {clean(target, limit=80)}")
-    return spec, past.preset.name, data_dir or past.data_dir
+    spec, preset, past_data_dir = repeat_of(stored, target, overrides)
+    return spec, preset, data_dir or past_data_dir
 
 
 def _detach(paths: RunPaths, args: argparse.Namespace) -> int:

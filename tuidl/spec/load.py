@@ -122,7 +122,7 @@ def _split(text: str) -> tuple[str, str]:
         raise UsageError(
             f"--set {clean(text, limit=100)!r}: write it as group.key=value, for example optimizer.lr=0.01"
         )
-    return key.strip(), value.strip()
+    return key.strip(), value
 
 
 def _apply(data: dict[str, Any], key: str, text: str) -> None:
@@ -130,11 +130,13 @@ def _apply(data: dict[str, Any], key: str, text: str) -> None:
     if group and not isinstance(data.setdefault(group, {}), dict):
         raise UsageError(f"{clean(group, limit=80)} in the preset is not a table of settings")
     if group in CHOICES and name == "kind":
+        text = text.strip()
         if data[group].get("kind") != text:
             data[group] = {"kind": text}
         return
     field = _field(data, key)
-    value = text if field.type == "string" else _parse(text)
+    # blanks around a name mean nothing, but a prompt may well end with one
+    value = text.strip() if field.choices else text if field.type == "string" else _parse(text.strip())
     if group:
         data[group][name] = value
     else:

@@ -128,7 +128,8 @@ def _with_hardware(event: Event, hardware: Hardware, data: Any) -> Event:
     origin = data.origin
     facts = {
         **event.facts, "device": hardware.name, "device_kind": str(hardware.device),
-        "precision": hardware.precision, "reasons": list(hardware.reasons), "data": origin.used, "stand_in": origin.stand_in,
+        "precision": hardware.precision, "reasons": list(hardware.reasons),
+        "data": origin.used, "stand_in": origin.stand_in,
     }  # fmt: skip
     return events.Started(event.step, facts)
 

@@ -143,20 +143,19 @@ class TuidlApp(App[int]):
     @on(HomeScreen.RepeatChosen)
     def _repeat_chosen(self, event: HomeScreen.RepeatChosen) -> None:
         from tuidl.runs import find_run, read_spec
-        from tuidl.spec import validate
+        from tuidl.runs.past import repeat_of
 
         try:
             stored = read_spec(find_run(self.runs_root, event.name))
-            preset = stored.get("preset")
-            name = preset.get("name") if isinstance(preset, dict) else None
-            self._open_setup(str(name or "run"), validate(stored.get("spec", {}), where=event.name))
+            spec, preset, _ = repeat_of(stored, event.name)
+            self._open_setup(preset, spec, target=event.name)
         except TuidlError as error:
             self.tell(str(error), wrong=True)
 
-    def _open_setup(self, preset: str, spec: "RunSpec") -> None:
+    def _open_setup(self, preset: str, spec: "RunSpec", target: str = "") -> None:
         from tuidl.tui.screens.setup import SetupScreen
 
-        self.push_screen(SetupScreen(preset, spec, self))
+        self.push_screen(SetupScreen(preset, spec, self, target=target))
 
     async def start_run(self, event: "SetupScreen.Started") -> None:
         """Make the run's directory, hand it to the companion, and show it."""

@@ -1,4 +1,4 @@
-"""The form as it is drawn: one setting a row, with what may stand there, and one input that goes where it is needed."""
+"""The form as it is drawn: one setting a row, with what may stand there."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from tuidl.tui.draw.strips import Span, strip
 from tuidl.tui.field_help import bounds_of, label_of
 from tuidl.tui.format import fit
 from tuidl.tui.rows import Rows
+from tuidl.tui.value_input import ValueInput
 
 LABEL, VALUE = 27, 20  # cells; what is left of the row says what may stand there
 WHEEL = 3  # rows that one notch of the mouse wheel moves
@@ -59,83 +60,11 @@ class Line:
     shown: Shown | None = None
 
 
-class ValueInput(Input, inherit_bindings=False):
-    """The input in which a value is typed: one line, still, and on a number `<` and `>` halve and double.
-
-    It has the focus all the time: each change of focus sends the whole screen anew. On a field that is not typed it
-    rests out of sight, and its keys are the form's.
-    """
-
-    DEFAULT_CSS = """
-    ValueInput.-textual-compact, ValueInput.-textual-compact:focus {
-        position: absolute; width: 20; height: 1; padding: 0 0 0 2; background: $foreground 10%;
-    }
-    """
-    BINDINGS: ClassVar[list[BindingType]] = [  # of the input alone: up, down and the pages belong to the form
-        *Input.BINDINGS,
-        Binding("ctrl+up", "step(True)", "Double", id="field.double", show=False, tooltip="Double a number; also >."),
-        Binding("ctrl+down", "step(False)", "Halve", id="field.halve", show=False, tooltip="Halve a number; also <."),
-    ]
-    _SIGNS: ClassVar[Mapping[str, bool]] = {">": True, "<": False}
-
-    @dataclass
-    class Stepped(Message):
-        """The user wants the number doubled or halved."""
-
-        up: bool
-
-    def __init__(self) -> None:
-        super().__init__(compact=True, select_on_focus=False)
-        self.cursor_blink = False
-        self.numeric = False
-        self.resting = False
-
-    def put(self, shown: Shown) -> None:
-        """Take the place of a field's value."""
-        self.resting = not shown.typed
-        if self.resting:
-            return
-        self.numeric = shown.field.type in ("number", "integer")
-        self.placeholder = "none" if shown.field.type == "array" else ""
-        if self.value != shown.text:
-            with self.prevent(Input.Changed):
-                self.value = shown.text
-        self.cursor_position = len(shown.text)
-
-    def action_step(self, up: bool) -> None:
-        """Ask for the number to be doubled or halved."""
-        if self.numeric:
-            self.post_message(self.Stepped(up))
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Leave all keys to the form while resting."""
-        return not self.resting and super().check_action(action, parameters)
-
-    def check_consume_key(self, key: str, character: str | None) -> bool:
-        """Leave all characters to the form while resting."""
-        return not self.resting and super().check_consume_key(key, character)
-
-    def on_key(self, event: events.Key) -> None:
-        """Take `<` and `>`, which stand in no number, for keys; take no character while resting."""
-        up = self._SIGNS.get(event.character or "")
-        if self.resting:
-            event.prevent_default()
-        elif self.numeric and up is not None:
-            event.stop()
-            event.prevent_default()
-            self.action_step(up)
-
-    def on_paste(self, event: events.Paste) -> None:
-        """Take nothing while resting."""
-        if self.resting:
-            event.prevent_default()
-            event.stop()
-
-
 class FormView(Rows):
     """The sections with their fields, one below the other, and a cursor. `▸` here, `*` changed, `✗` not valid."""
 
-    ABOUT = (
+    TITLE: ClassVar[str] = "Set-up"
+    ABOUT: ClassVar[str] = (
         "Everything that can be set, as the preset has it. Change a value and see at once what it means: a field that "
         "is changed carries *, one that is not valid ✗ and why. Below stands what the field under the cursor does.\n\n"
         "Type into a field, or go through its choices with ← and →; enter shows all of them. A new model, loss, "

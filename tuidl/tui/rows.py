@@ -9,7 +9,6 @@ from textual.widget import Widget
 
 from tuidl.tui.draw.palette import Palette, palette_of
 
-
 STYLE_BYTES, ROW_BYTES = 42, 60  # foreground, background and reset; where on the screen it goes, and the frame
 
 

@@ -26,6 +26,7 @@ from tuidl.tui.knobs import as_text, undo_of
 from tuidl.tui.panels.chart import ChartPanel
 from tuidl.tui.panels.knobs import KnobDrawer
 from tuidl.tui.panels.machine import Gauge, Machine, MachinePanel
+from tuidl.tui.panels.matrix import ConfusionPanel
 from tuidl.tui.panels.panel import Panel
 from tuidl.tui.panels.registry import panels_of
 from tuidl.tui.panels.statusbar import StatusBar
@@ -155,6 +156,8 @@ class DashboardScreen(Screen[None]):
         await self.body.mount(*panels_of(task, self.feed.artifact))
         for chart in self.query(ChartPanel).results():
             chart.x_axis, chart.smoothing = self.tuidl.settings.x_axis, self.tuidl.settings.smoothing
+        for matrix in self.query(ConfusionPanel).results():
+            matrix.rates = self.tuidl.settings.rates_in_matrix
         self.place_panels()
         self.query_one(f"#{self.chosen}", Panel).focus()
 
@@ -267,6 +270,10 @@ class DashboardScreen(Screen[None]):
             if chart is not event.panel:
                 chart.follow(event.panel)
         self.tuidl.remember(x_axis=event.panel.x_axis, smoothing=event.panel.smoothing)
+
+    @on(ConfusionPanel.UnitChanged)
+    def _same_unit(self, event: ConfusionPanel.UnitChanged) -> None:
+        self.tuidl.remember(rates_in_matrix=event.rates)
 
     # ---------------------------------------------------------------- steering
 

@@ -12,7 +12,6 @@ from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Static
 
-
 Answer = TypeVar("Answer")
 
 
