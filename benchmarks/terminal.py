@@ -1,4 +1,4 @@
-"""A terminal to measure with: a pty that counts what a program sends, answers its questions, and may be slow or deaf."""
+"""A terminal to measure with: a pty that counts what a program sends, answers its questions, and may be slow."""
 
 import contextlib
 import fcntl

@@ -98,6 +98,7 @@ async def make(root: Path, only: str) -> None:
 
 
 def main() -> None:
+    """Read the command line and make the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs-dir", type=Path, required=True)
     parser.add_argument("--only", default="", help="only pictures with this in their name")

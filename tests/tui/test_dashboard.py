@@ -351,5 +351,6 @@ async def test_no_torch_is_loaded(make_trainer) -> None:
     import subprocess
     import sys
 
-    code = "import sys, tuidl.tui.app, tuidl.tui.screens.dashboard, tuidl.tui.screens.setup; sys.exit('torch' in sys.modules)"
+    screens = "tuidl.tui.app, tuidl.tui.screens.dashboard, tuidl.tui.screens.setup"
+    code = f"import sys, {screens}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False).returncode == 0

@@ -148,23 +148,26 @@ def test_start_steer_lose_the_terminal_come_back_and_stop(tmux: Tmux, tmp_path: 
 
 def set_field(tmux: Tmux, session: str, label: str, value: str) -> None:
     """Walk down to a field of the form and type its value."""
-    line = ""
+    here = chosen_field(tmux, session, "")
     for _ in range(80):
-        line = chosen_row(tmux, session, line)
-        if line.removeprefix("*").strip().startswith(label):
+        if here == label:
             break
         tmux.press(session, "Down")
+        here = chosen_field(tmux, session, here)
     else:
         pytest.fail(f"no field {label}:\n{tmux.screen(session)}")
     tmux.press(session, "C-u")
     tmux.type(session, value)
+    tmux.wait(session, f"* {label}")
 
 
-def chosen_row(tmux: Tmux, session: str, before: str) -> str:
-    """Return the row under the cursor once it is another than before, or after a second."""
-    deadline = time.monotonic() + 1
+def chosen_field(tmux: Tmux, session: str, before: str) -> str:
+    """Return the label of the field under the cursor, once it is another than before."""
+    deadline = time.monotonic() + PATIENCE
     while True:
-        line = next((row[3:] for row in tmux.screen(session).splitlines() if "▸" in row[:3]), "").strip()
-        if (line and line != before) or time.monotonic() > deadline:
-            return line
-        time.sleep(0.02)
+        rows = (row for row in tmux.screen(session).splitlines() if "▸" in row[:3])
+        label = next(rows, "")[3:28].strip()
+        if label and label != before:
+            return label
+        assert time.monotonic() < deadline, "the cursor does not move"
+        time.sleep(0.05)

@@ -71,7 +71,8 @@ def test_values_that_are_not_finite_arrive(paths: RunPaths, writer: RunWriter) -
 @pytest.mark.parametrize("event", [
     {"event": "evaluation", "metrics": 3}, {"event": "evaluation"}, {"event": "change", "key": []},
     {"event": "sample", "artifacts": [3]}, {"event": "sample", "artifacts": [{"path": 7}]},
-    {"event": "evaluation", "metrics": {"val_loss": "x"}}, {"event": "change", "key": "model.kind", "before": 1, "after": "rm"},
+    {"event": "evaluation", "metrics": {"val_loss": "x"}},
+    {"event": "change", "key": "model.kind", "before": 1, "after": "rm"},
     {"event": "sample", "artifacts": {"path": "artifacts/x"}}, {"event": "started", "steps_per_epoch": "many"},
 ])  # fmt: skip
 def test_events_of_a_strange_shape_break_nothing(paths: RunPaths, writer: RunWriter, event: dict) -> None:

@@ -251,6 +251,12 @@ class TuidlApp(App[int]):
                 run = lambda action=binding.action, node=active.node: self.run_action(action, node)  # noqa: E731
                 yield SystemCommand(f"{area}: {binding.description}", binding.tooltip or binding.description, run)
 
+    async def on_event(self, event: events.Event) -> None:
+        """Take what is pasted as text: an input shows it, and the terminal would obey what is hidden in it."""
+        if isinstance(event, events.Paste):
+            event.text = clean("\n".join(event.text.splitlines()), keep_newlines=True)
+        await super().on_event(event)
+
     def on_cursor_position(self, event: events.CursorPosition) -> None:
         """The terminal has swallowed the last frame."""
         self.link.answered()

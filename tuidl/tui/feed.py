@@ -16,7 +16,7 @@ from tuidl.tui.history import History
 from tuidl.tui.snapshot import Artifact, Change, Points, Snapshot
 
 SLICE = 4 << 20  # bytes of metrics read before the clock is looked at
-BUDGET = 0.15  # seconds that one poll may read; a long run opens in several
+BUDGET = 0.3  # seconds that one poll may read; a long run opens in several
 LOG_TAIL = 8192  # bytes of the trainer's log that are shown
 MOST_ARTIFACTS = 20_000  # remembered of one kind; the oldest are let go
 

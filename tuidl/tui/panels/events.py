@@ -1,6 +1,5 @@
 """What has happened to the run, and the trainer's log."""
 
-import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -9,6 +8,7 @@ from textual.strip import Strip
 
 from tuidl.text import clean
 from tuidl.tui.draw.strips import Span, strip
+from tuidl.tui.draw.wrap import wrap
 from tuidl.tui.format import duration, metric
 from tuidl.tui.panels.panel import Panel, ReadArtifact
 from tuidl.tui.snapshot import Snapshot
@@ -136,7 +136,7 @@ class EventsPanel(_Lines):
             sign, text = line
             elapsed = event.get("elapsed")
             clock = f"{duration(elapsed if isinstance(elapsed, int | float) else 0.0):>6} "
-            rest = textwrap.wrap(text, max(8, width - len(clock) - 2)) or [""]
+            rest = wrap(text, max(8, width - len(clock) - 2)) or [""]
             found.append(((clock, look.muted), (f"{sign} ", tones.get(sign, look.text)), (rest[0], look.text)))
             found += [((" " * (len(clock) + 2) + more, look.text),) for more in rest[1:]]
         return found
@@ -160,4 +160,10 @@ class LogPanel(_Lines):
         look = self.palette
         if not snapshot.log:
             return [(("the log is empty", look.muted),)]
-        return [((part, look.text),) for line in snapshot.log for part in textwrap.wrap(line, max(8, width)) or [""]]
+        return [((part, look.text),) for line in snapshot.log for part in _broken(line, max(8, width))]
+
+
+def _broken(line: str, width: int) -> list[str]:
+    """Return a line of a log in parts of at most `width` cells, each as far from the left as the line was."""
+    indent = " " * min(len(line) - len(line.lstrip()), width // 2)
+    return [indent + part for part in wrap(line, width - len(indent))]

@@ -7,6 +7,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.content import Content
 from textual.events import Key
 from textual.getters import query_one
 from textual.message import Message
@@ -151,7 +152,8 @@ class KnobDrawer(Vertical):
         self.list.changed = {change.key for change in snapshot.changes}
         self.list.row = min(self.list.row, max(0, len(self.list.fields) - 1))
         undo = undo_of(snapshot.changes)
-        self.border_subtitle = f"u: {undo.key} back to {as_text(undo.before)}"[:40] if undo else ""
+        told = f"u: {undo.key} back to {as_text(undo.before)}" if undo else ""
+        self.border_subtitle = Content(clean(told, limit=40))  # a name from a file of the run, and never markup
         self.list.redraw()
         self.query_one(KnobHelp).show(self.list.field, "")
 
