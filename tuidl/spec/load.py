@@ -18,6 +18,7 @@ from tuidl.spec.run import CHOICES, RunSpec
 from tuidl.spec.schema import Field, fields_of
 from tuidl.text import clean, did_you_mean
 
+TAUGHT = ("mnist-mlp", "fashion-mlp", "cifar-cnn", "char-lstm", "mnist-gan")  # in this order; others by name
 PRESET_LIMIT = 16 * 1024  # bytes; TOML parsing time grows faster than its input
 
 
@@ -40,7 +41,8 @@ def preset_names() -> list[str]:
 
 def preset_files() -> dict[str, Path]:
     """Return the file of each preset by its name, in the order of `preset_names`; a built-in name cannot be taken."""
-    files = {path.stem: path for path in sorted(preset_directory().glob("*.toml"))}
+    names = [*TAUGHT, *sorted(path.stem for path in preset_directory().glob("*.toml") if path.stem not in TAUGHT)]
+    files = {name: preset_directory() / f"{name}.toml" for name in names}
     try:
         own = sorted(path for path in own_preset_directory().iterdir() if path.suffix == ".toml" and is_name(path.stem))
     except OSError:  # no such folder, or one that is closed to us
