@@ -135,7 +135,7 @@ def key_times(terminal: Terminal, presses: int, key: str, text: bytes, back: str
 
 def measure_keys(root: Path, quick: bool) -> Result:
     """From a key press to the repaint, while the trainer uses every core."""
-    presses, found = 8 if quick else 60, {}
+    presses, found = 8 if quick else 30, {}
     lines = {"local": {}, "50 kB/s behind 2 MB": {"rate": 50_000.0, "delay": 0.025}}
     with training(root) as paths:
         time.sleep(5)
@@ -205,7 +205,7 @@ def speed(paths: RunPaths, seconds: float) -> float:
 
 def measure_training(root: Path, quick: bool) -> Result:
     """The speed of training with no, one and three screens, and with one that nobody reads. Taken in turns."""
-    seconds, rounds = (3.0, 2) if quick else (6.0, 8)
+    seconds, rounds = (3.0, 2) if quick else (6.0, 6)
     kinds = {"none": 0, "one": 1, "three": 3, "blocked": 1}
     rates: dict[str, list[float]] = {name: [] for name in kinds}
     with training(root, *ONE_THREAD) as paths:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,25 @@ def probes(labels: Sequence[str], worst: int) -> dict[str, Any]:
 
 class FullTrainer(FakeTrainer):
     """Leaves everything that a trainer of its task leaves."""
+
+    def learn(self, steps: int = 100) -> None:
+        """Train as a run that goes well: curves fall and rise, with a ripple, towards their ends."""
+        at = [(self.step + number + 1) / 200 for number in range(steps)]
+        falling = [0.1 + 2.2 * math.exp(-x) + 0.05 * math.sin(60 * x) for x in at]
+        values = {
+            "loss": falling, "accuracy": [1 - value / 2.6 for value in falling], "penalty": [0.0] * steps,
+            "grad_norm": [3 * value for value in falling], "update_ratio": [value / 1000 for value in falling],
+            "lr": [0.002 * math.cos(x / 4) for x in at],
+        }  # fmt: skip
+        if self.task == "gan":
+            values |= {
+                "g_loss": [3 - value for value in falling], "d_loss": falling, "d_grad_norm": values["grad_norm"],
+                "d_real": [0.7 + value / 20 for value in falling], "d_fake": [0.3 - value / 20 for value in falling],
+            }  # fmt: skip
+            del values["loss"], values["accuracy"], values["penalty"]
+        self.writer.metrics(self.step + 1, values, (self.step / 100, (self.step + steps) / 100))
+        self.step += steps
+        self.state("running")
 
     def store(self, stem: str, content: Any, kind: str, suffix: str = "json", **details: Any) -> dict[str, Any]:
         """Write an artifact and return what an event tells of it."""

@@ -124,7 +124,7 @@ async def test_nobody_has_trained_here_yet(runs_root: Path) -> None:
     async with home(runs_root, (80, 24)) as (pilot, _):
         text = shown(pilot.app)
         assert "Nothing has been trained here yet." in text
-        assert "press Enter" in text and "F1" in text
+        assert "press Enter" in text and "? explains" in text
         assert all(name in text for name in preset_names())
         await pilot.press("tab", "enter", "r", "down")
         assert pilot.app.asked == []

@@ -64,11 +64,11 @@ async def test_device_shows_each_gpu_who_uses_it_and_which_is_taken() -> None:
     async with setup() as driver:
         await driver.to("device")
         assert driver.view.here.field.choices == ("auto", "cuda:0", "cuda:1", "cpu")
-        assert "▸ cuda:1  H200" in driver.text and "taken: it has the most free memory" in driver.text
+        assert "▸ cuda:1  H200" in driver.text and "chosen: it has the most free memory" in driver.text
         assert "140.0 GB of 150.0 GB free · 0 % busy" in driver.text
         assert "anna␛[2J: python 130.0 GB (pid 42)" in driver.text
         await driver.press("right")
-        assert "▸ cuda:0  H200" in driver.text and "taken: asked for" in driver.text
+        assert "▸ cuda:0  H200" in driver.text and "chosen: asked for" in driver.text
 
 
 async def test_before_torch_is_loaded_one_still_line_says_so() -> None:

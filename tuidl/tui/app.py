@@ -1,16 +1,18 @@
 """The program: screens, theme, keys, the line to the terminal, the companion. It shows; it never trains."""
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import events, on, work
+from textual import events, on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from tuidl.errors import TuidlError
 from tuidl.text import clean
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 LOCAL_RATE, REMOTE_RATE = 4.0, 2.0  # frames a second
 SMALLEST = (60, 20)
+OF_TEXTUAL = ("Theme", "Screenshot")  # the commands of Textual's own that the palette offers
+TYPING = frozenset(binding.action for binding in Input.BINDINGS if isinstance(binding, Binding)) | {"screen.copy_text"}
 
 
 class TooSmall(Screen[None]):
@@ -37,6 +41,14 @@ class TooSmall(Screen[None]):
     def compose(self) -> Iterable[Static]:
         """One sentence."""
         yield Static(Content(f"tuidl needs a terminal of at least {SMALLEST[0]}x{SMALLEST[1]}; please make it larger"))
+
+
+class Palette(CommandPalette):
+    """Textual's own, but a page key ends the program no longer where nothing is found, or not yet."""
+
+    def _action_command_list(self, action: str) -> None:
+        with contextlib.suppress(KeyError):  # of a row that has no place yet
+            super()._action_command_list(action)
 
 
 class TuidlApp(App[int]):
@@ -131,31 +143,32 @@ class TuidlApp(App[int]):
         self.open_run(RunPaths(Path(event.directory)))
 
     @on(HomeScreen.PresetChosen)
-    @work(group="open", exclusive=True)
     async def _preset_chosen(self, event: HomeScreen.PresetChosen) -> None:
         from tuidl.spec import load_preset
 
         try:
-            self._open_setup(event.name, load_preset(event.name))
+            await self._open_setup(event.name, load_preset(event.name))
         except TuidlError as error:
             self.tell(str(error), wrong=True)
 
     @on(HomeScreen.RepeatChosen)
-    def _repeat_chosen(self, event: HomeScreen.RepeatChosen) -> None:
+    async def _repeat_chosen(self, event: HomeScreen.RepeatChosen) -> None:
         from tuidl.runs import find_run, read_spec
         from tuidl.runs.past import repeat_of
 
         try:
             stored = read_spec(find_run(self.runs_root, event.name))
             spec, preset, _ = repeat_of(stored, event.name)
-            self._open_setup(preset, spec, target=event.name)
+            await self._open_setup(preset, spec, target=event.name)
         except TuidlError as error:
             self.tell(str(error), wrong=True)
 
-    def _open_setup(self, preset: str, spec: "RunSpec", target: str = "") -> None:
+    async def _open_setup(self, preset: str, spec: "RunSpec", target: str = "") -> None:
+        """Show the form, and take no key before it stands: a second one must not reach a screen without a form."""
         from tuidl.tui.screens.setup import SetupScreen
 
-        self.push_screen(SetupScreen(preset, spec, self, target=target))
+        if not isinstance(self.screen, SetupScreen):  # enter, twice
+            await self.push_screen(SetupScreen(preset, spec, self, target=target))
 
     async def start_run(self, event: "SetupScreen.Started") -> None:
         """Make the run's directory, hand it to the companion, and show it."""
@@ -237,19 +250,28 @@ class TuidlApp(App[int]):
         found: dict[str, list[str]] = {}
         for active in self.screen.active_bindings.values():
             binding = active.binding
+            if binding.id is None and binding.action in TYPING:
+                continue  # everybody knows how to type
             if active.enabled and (binding.description or binding.tooltip) and not binding.system:
                 found.setdefault(binding.tooltip or binding.description, []).append(self.get_key_display(binding))
         return [(" ".join(dict.fromkeys(keys)), what) for what, keys in found.items()]
 
+    def action_command_palette(self) -> None:
+        """Show the palette, once: it may be open behind another screen."""
+        if not any(isinstance(screen, CommandPalette) for screen in self.screen_stack):
+            self.push_screen(Palette())
+
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Offer every key's action in the palette as well."""
-        yield from super().get_system_commands(screen)
+        """Offer every key's action in the palette as well, once, and of Textual's own what no key does better."""
+        yield from (command for command in super().get_system_commands(screen) if command.title in OF_TEXTUAL)
+        told: set[str] = set()
         for active in screen.active_bindings.values():
             binding = active.binding
-            if active.enabled and binding.description and binding.id:
-                area = binding.id.partition(".")[0]
+            title = f"{(binding.id or '').partition('.')[0]}: {binding.description}"
+            if active.enabled and binding.description and binding.id and title not in told:
+                told.add(title)
                 run = lambda action=binding.action, node=active.node: self.run_action(action, node)  # noqa: E731
-                yield SystemCommand(f"{area}: {binding.description}", binding.tooltip or binding.description, run)
+                yield SystemCommand(title, binding.tooltip or binding.description, run)
 
     async def on_event(self, event: events.Event) -> None:
         """Take what is pasted as text: an input shows it, and the terminal would obey what is hidden in it."""

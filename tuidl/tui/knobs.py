@@ -11,8 +11,9 @@ from tuidl.tui.snapshot import Change
 
 
 def live_fields(spec: RunSpec) -> list[Field]:
-    """Return the settings of `spec` that may change while training, with their values."""
-    return [field for field in fields_of(spec) if field.live]
+    """Return the settings of `spec` that may change while training, with their values; the optimizer's first."""
+    found = [field for field in fields_of(spec) if field.live]
+    return sorted(found, key=lambda field: not field.path.startswith("optimizer."))
 
 
 def as_text(value: Any) -> str:

@@ -90,6 +90,9 @@ def ticks(limits: Limits, most: int, log: bool = False) -> list[float]:
         found = [value for value in found if limits.low * (1 - 1e-9) <= value <= limits.high * (1 + 1e-9)]
         if 2 <= len(found) <= most + 2:
             return found
+        if len(found) > 2:
+            tens = [10.0**power for power in range(first, last + 1)]
+            return tens if len(tens) > 1 else [found[0], *tens, found[-1]]
     return multiples(limits, round_step(limits.span, most))
 
 

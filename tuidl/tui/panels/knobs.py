@@ -24,8 +24,10 @@ from tuidl.tui.snapshot import Snapshot
 NUMERIC = "0123456789.eE+-[],"
 
 
-class KnobInput(Input):
+class KnobInput(Input, inherit_bindings=False):
     """Takes what a number is made of; every other key keeps its meaning on the screen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*Input.BINDINGS]  # of the input alone: up and down belong to the drawer
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         """Return whether this key is typed here."""
@@ -77,18 +79,20 @@ class KnobDrawer(Vertical):
     """The list of knobs, an input for the chosen one, and what it means."""
 
     DEFAULT_CSS = """
-    KnobDrawer { dock: right; layer: drawer; width: 46; max-width: 100%; height: 1fr; display: none;
-        background: $surface; border: round $accent; border-title-color: $accent; }
+    KnobDrawer { dock: right; layer: drawer; width: 46; max-width: 100%; height: 1fr; margin-bottom: 1;
+        display: none; background: $surface; border: round $accent; border-title-color: $accent; }
     KnobDrawer.-open { display: block; }
     KnobDrawer KnobList { height: 1fr; }
     KnobDrawer Input { height: 1; border: none; background: $boost; }
     KnobDrawer KnobHelp { height: 5; }
     """
+    TITLE = "knobs"
     ABOUT = (
         "Everything that may change while the run trains. A change takes effect at the next step, is marked ┊ on the "
         "curves, and is kept in the run's story, so that you can see later what it did.\n\n"
-        "Type a value and press enter, or use > and < to double and halve. u takes the newest change back. Lower the "
-        "learning rate when the loss jumps up and down; raise dropout or weight decay when train and validation part."
+        "Up and down choose a knob. Type a value and press enter, or use > and < to double and halve it. u takes the "
+        "newest change back. Lower the learning rate when the loss jumps up and down; raise dropout or weight decay "
+        "when train and validation part."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down", "move(1)", "Knob", id="knobs.next", tooltip="To the next knob."),
@@ -136,7 +140,7 @@ class KnobDrawer(Vertical):
 
     def compose(self) -> ComposeResult:
         """List, input, help."""
-        self.border_title = "knobs"
+        self.border_title = self.TITLE
         yield KnobList()
         yield KnobInput(placeholder="new value, then enter", id="knob-value", compact=True, select_on_focus=False)
         yield KnobHelp()

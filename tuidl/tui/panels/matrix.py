@@ -75,8 +75,8 @@ class ConfusionPanel(Scrubber):
         Binding("enter", "select", "Cells", id="matrix.select", tooltip="Go from cell to cell with the arrow keys."),
         Binding("escape", "leave_cells", "Back", id="matrix.leave", tooltip="Leave the cells."),
         *(
-            Binding(key, f"move({down}, {right})", f"Cell {key}", id=f"matrix.{key}", show=False,
-                    tooltip="Go to the next cell.")
+            Binding(key, f"move({down}, {right})", "Cell" if key == "up" else f"Cell {key}", id=f"matrix.{key}",
+                    show=key == "up", key_display="↑↓←→", tooltip="Go to the next cell.")
             for key, down, right in (("up", -1, 0), ("down", 1, 0), ("left", 0, -1), ("right", 0, 1))
         ),
     ]  # fmt: skip

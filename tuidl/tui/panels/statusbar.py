@@ -1,5 +1,6 @@
 """The two or three rows on top: which run this is, how it stands, how far it is."""
 
+from rich.cells import cell_len
 from textual.strip import Strip
 
 from tuidl.runs import LIVE_STATES
@@ -11,7 +12,7 @@ from tuidl.tui.rows import Rows
 from tuidl.tui.snapshot import Snapshot
 
 ENDS = {
-    "lost": "the trainer is gone without a word: killed, out of memory, or the machine went down",
+    "lost": "the trainer is gone without a word: killed, out of memory, or a crash",
     "unreadable": "this run's status cannot be read",
 }
 BAD = (*ENDS, "failed", "diverged")
@@ -63,7 +64,8 @@ class StatusBar(Rows):
             return [strip([("reading the run …", look.muted)], width, look.text)]
         found = [self._first(self.snapshot, width), self._second(self.snapshot, width)]
         tone = look.bad if self.snapshot.state in BAD else look.warn
-        found += [strip([("! ", tone), (clean(text, limit=width), tone)], width, look.text) for text in self.notices]
+        told = [clean(text, limit=max(1, width - 3)) for text in self.notices]
+        found += [strip([("! ", tone), (text, tone)], width, look.text) for text in told]
         return found[:height]
 
     def _first(self, told: Snapshot, width: int) -> Strip:
@@ -82,9 +84,14 @@ class StatusBar(Rows):
             clean(f"{facts['device']} {facts['precision']}", limit=48) if "device" in facts else "",
             f"{count(int(facts['parameters']))} parameters" if isinstance(facts.get("parameters"), int) else "",
         ]
-        spans += [(f" · {item}", look.muted) for item in more if item]
         if self.link or self.reading:
             spans.insert(1, (f" {'reading …' if self.reading else self.link} ", look.warn))
+        used = sum(cell_len(text) for text, _ in spans)
+        for item in filter(None, more):
+            if used + cell_len(item) + 3 > width:
+                break
+            spans.append((f" · {item}", look.muted))
+            used += cell_len(item) + 3
         return strip(spans, width, look.text)
 
     def _second(self, told: Snapshot, width: int) -> Strip:

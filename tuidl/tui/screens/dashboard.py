@@ -52,7 +52,8 @@ class DashboardScreen(Screen[None]):
     focused: Reactive[Widget | None] = Reactive(None, repaint=False)  # else each move of the focus repaints all
     AUTO_FOCUS = ""  # the panels come later, and the first of them takes the focus
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "pause", "Pause", id="run.pause", tooltip="Hold the run after its next step, or go on."),
+        Binding("space", "pause", "Pause", id="run.pause", tooltip="Hold the run after its next step; again to go on."),
+        Binding("space", "go_on", "Continue", id="run.continue", tooltip="Go on training."),
         Binding("tab", "walk(1)", "Panel", id="panel.next", tooltip="To the next panel."),
         Binding("shift+tab", "walk(-1)", "Panel before", id="panel.before", show=False, tooltip="To the panel before."),
         Binding("k", "knobs", "Knobs", id="run.knobs", tooltip="Change learning rate, dropout and the like, live."),
@@ -164,7 +165,10 @@ class DashboardScreen(Screen[None]):
     def _show(self, snapshot: Snapshot) -> None:
         before = self.status.snapshot.state if self.status.snapshot else ""
         with self.app.batch_update():
+            height = self.status.styles.height
             self.status.show(snapshot, self.tuidl.link.state, self.feed.more)
+            if self.status.styles.height != height:  # a notice more or less: the panels have another height
+                self.call_after_refresh(self.place_panels)
             for panel in self.query(MachinePanel).results():
                 panel.gauges_now = self._gauges
             self._paint(snapshot)
@@ -177,7 +181,8 @@ class DashboardScreen(Screen[None]):
     def _hear(self, snapshot: Snapshot) -> None:
         """Tell the answers to what was asked from here."""
         for event in snapshot.events[self._seen_events :]:
-            if event.get("event") == "answer" and self._asked.pop(str(event.get("id")), None) is not None:
+            asked = event.get("event") == "answer" and self._asked.pop(str(event.get("id")), None) is not None
+            if asked and not (event.get("ok") and self.drawer.is_open):  # it shows the new value itself, in that corner
                 self.tuidl.tell(str(event.get("text", "")), wrong=not event.get("ok"))
         self._seen_events = len(snapshot.events)
         now = time.monotonic()
@@ -281,9 +286,11 @@ class DashboardScreen(Screen[None]):
         """Offer only what can be done now."""
         snapshot = self.snapshot
         live = snapshot is not None and snapshot.live
-        if action in ("pause", "steps", "knobs", "command", "stop", "kill", "undo"):
+        if action in ("pause", "go_on", "steps", "knobs", "command", "stop", "kill", "undo"):
             if not live:
                 return False
+            if action in ("pause", "go_on"):
+                return (snapshot is not None and snapshot.state == "paused") == (action == "go_on")
             if action == "command" and parameters == ("sample-now",):
                 return bool(snapshot and snapshot.spec and snapshot.spec.task != "classification")
             if action == "undo":
@@ -307,6 +314,10 @@ class DashboardScreen(Screen[None]):
     def action_pause(self) -> None:
         """Pause, or go on."""
         self.command("continue" if self.snapshot and self.snapshot.state == "paused" else "pause")
+
+    def action_go_on(self) -> None:
+        """Go on."""
+        self.action_pause()
 
     def action_undo(self) -> None:
         """Take the newest change back."""

@@ -70,6 +70,7 @@ class AskNumber(Dialog[int | None]):
             field = Input(str(self._default), type="integer", compact=True, max_length=9)
             field.cursor_blink = False
             yield field
+            yield Static(Content("enter: go    escape: no\n"))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Give the number back when it is one."""

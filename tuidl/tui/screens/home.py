@@ -34,7 +34,7 @@ PERIOD = 1.0  # seconds from one look at the runs to the next
 FIRST_STEPS = (
     "Nothing has been trained here yet.",
     "",
-    "Choose a preset with ↑ and ↓, press Enter to see its settings, and start it from there. F1 explains whatever "
+    "Choose a preset with ↑ and ↓, press Enter to see its settings, and start it from there. ? explains whatever "
     "has the focus.",
 )
 

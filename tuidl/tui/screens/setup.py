@@ -121,6 +121,8 @@ class SetupScreen(Screen[None]):
         super().__init__()
         self.preset, self.companion, self.patience = preset, companion, patience
         self.form = Form(target or preset, spec)
+        self._origin = "run" if target else "preset"
+        self._kept: RunSpec | None = None  # what was saved last as a preset
         self._asked: dict[str, str] = {}  # what was asked last, by question
         self._timer: Timer | None = None
         self._starting = False
@@ -206,14 +208,19 @@ class SetupScreen(Screen[None]):
         """Save under a name; return what was wrong, or nothing."""
         changes = ", ".join(self.form.overrides())
         title = f"{self.form.preset}, {changes}" if changes else self.form.base.about.title
+        spec = self.form.spec
+        if changes:  # what the other preset promises holds no longer
+            about = spec.about.model_copy(update={"expected": "", "time_cpu": "", "time_gpu": ""})
+            spec = spec.model_copy(update={"about": about})
         try:
-            save_preset(name, self.form.spec, clean(title, limit=79))
+            save_preset(name, spec, clean(title, limit=79))
         except TuidlError as error:
             return clean(str(error), limit=300)
         return ""
 
     def _saved(self, name: str | None) -> None:
         if name is not None:
+            self._kept = self.form.spec
             self._say(f"saved; it is now a preset: tuidl run {name}")
 
     def action_copy(self) -> None:
@@ -242,7 +249,7 @@ class SetupScreen(Screen[None]):
             self.action_preview()
             return
         count = len(self.form.changes())
-        if not count:
+        if not count or (self.form.spec is self._kept and not self.form.errors):
             self.dismiss()
             return
         changes = "the change" if count == 1 else f"{count} changes"
@@ -289,7 +296,7 @@ class SetupScreen(Screen[None]):
         changes, errors = len(self.form.changes()), len(self.form.errors)
         self._write("#title", Content.assemble(
             (clean(self.form.preset, limit=60), "bold $accent"),
-            (f"   * {changes} changed", "bold $text-warning") if changes else "   as the preset has it",
+            (f"   * {changes} changed", "bold $text-warning") if changes else f"   as the {self._origin} has it",
             (f"   ✗ {errors} not valid yet" if errors else "", "bold $text-error"),
             (f"   {clean(self.form.base.about.title, limit=80)}", "$foreground 55%"),
         ))  # fmt: skip

@@ -255,7 +255,7 @@ def device_view(known: Known, width: int, height: int, look: Palette, coloured: 
             rows += _text(line, width, look, indent=4, muted=True)
         if taken:
             reason = clean(str(device.get("reason", "")), limit=200) if wanted == "auto" else "asked for"
-            rows += _text(f"taken: {reason}", width, look, indent=4)
+            rows += _text(f"chosen: {reason}", width, look, indent=4)
     need = sum((known.model or {}).get(key) or 0 for key in ("memory", "activations"))
     if need:
         rows += _text(f"The model with one batch takes about {byte_count(need)}.", width, look, muted=True)
