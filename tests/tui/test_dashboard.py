@@ -322,7 +322,7 @@ async def test_the_palette_offers_every_key(make_trainer) -> None:
     trainer = make_trainer()
     async with dashboard(trainer) as pilot:
         titles = {command.title for command in pilot.app.get_system_commands(pilot.app.screen)}
-        assert {"run: Pause", "run: Knobs", "run: Stop", "run: Kill", "panel: Zoom"} <= titles
+        assert {"run: Pause", "run: Knobs", "run: Stop", "run: Kill", "panel: Full"} <= titles
 
 
 async def test_keys_can_be_changed(make_trainer, own_settings: Path) -> None:

@@ -11,6 +11,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.content import Content
+from textual.geometry import Size
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
@@ -35,12 +36,22 @@ OF_TEXTUAL = ("Theme", "Screenshot")  # the commands of Textual's own that the p
 TYPING = frozenset(binding.action for binding in Input.BINDINGS if isinstance(binding, Binding)) | {"screen.copy_text"}
 
 
+def is_small(size: Size) -> bool:
+    """Return whether a terminal is too small to show anything but that."""
+    return size.width < SMALLEST[0] or size.height < SMALLEST[1]
+
+
 class TooSmall(Screen[None]):
     """Stands in front of everything while the terminal is too small to show anything else."""
 
     def compose(self) -> Iterable[Static]:
         """One sentence."""
         yield Static(Content(f"tuidl needs a terminal of at least {SMALLEST[0]}x{SMALLEST[1]}; please make it larger"))
+
+    def on_screen_resume(self) -> None:
+        """Go at once where the terminal has grown while another screen was in front."""
+        if not is_small(self.app.size):
+            self.dismiss()
 
 
 class Palette(CommandPalette):
@@ -257,8 +268,8 @@ class TuidlApp(App[int]):
         return [(" ".join(dict.fromkeys(keys)), what) for what, keys in found.items()]
 
     def action_command_palette(self) -> None:
-        """Show the palette, once: it may be open behind another screen."""
-        if not any(isinstance(screen, CommandPalette) for screen in self.screen_stack):
+        """Show the palette, but not a second one behind which the first is open, and only where there is room."""
+        if not any(isinstance(screen, CommandPalette | TooSmall) for screen in self.screen_stack):
             self.push_screen(Palette())
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
@@ -285,7 +296,7 @@ class TuidlApp(App[int]):
 
     def on_resize(self, event: events.Resize) -> None:
         """Put one sentence in front where nothing else fits."""
-        small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
+        small = is_small(event.size)
         if small and not isinstance(self.screen, TooSmall):
             self.push_screen(TooSmall())
         elif not small and isinstance(self.screen, TooSmall):

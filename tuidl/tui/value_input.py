@@ -8,7 +8,6 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Input
-from textual.widgets.input import Selection
 
 if TYPE_CHECKING:
     from tuidl.tui.fields import Shown
@@ -44,7 +43,6 @@ class ValueInput(Input, inherit_bindings=False):
         self.cursor_blink = False
         self.numeric = False
         self.resting = False
-        self._path = ""
 
     def put(self, shown: "Shown") -> None:
         """Take the place of a field's value."""
@@ -56,10 +54,7 @@ class ValueInput(Input, inherit_bindings=False):
         if self.value != shown.text:
             with self.prevent(Input.Changed):
                 self.value = shown.text
-        if shown.field.path == self._path:
-            self.cursor_position = len(shown.text)
-        else:  # what is typed first takes the place of what stands there: a 3 behind a 10 is a 103
-            self._path, self.selection = shown.field.path, Selection(0, len(shown.text))
+        self.cursor_position = len(shown.text)
 
     def action_step(self, up: bool) -> None:
         """Ask for the number to be doubled or halved."""

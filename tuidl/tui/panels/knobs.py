@@ -79,8 +79,8 @@ class KnobDrawer(Vertical):
     """The list of knobs, an input for the chosen one, and what it means."""
 
     DEFAULT_CSS = """
-    KnobDrawer { dock: right; layer: drawer; width: 46; max-width: 100%; height: 1fr; margin-bottom: 1;
-        display: none; background: $surface; border: round $accent; border-title-color: $accent; }
+    KnobDrawer { dock: right; layer: drawer; width: 46; max-width: 100%; height: 1fr; display: none;
+        background: $surface; border: round $accent; border-title-color: $accent; }
     KnobDrawer.-open { display: block; }
     KnobDrawer KnobList { height: 1fr; }
     KnobDrawer Input { height: 1; border: none; background: $boost; }

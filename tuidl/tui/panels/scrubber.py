@@ -54,8 +54,15 @@ class Scrubber(Panel):
     KIND: ClassVar[str] = ""
     EMPTY: ClassVar[str] = "nothing yet"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "earlier", "Earlier", id="artifact.earlier", tooltip="Show the one before, and stay there."),
-        Binding("right", "later", "Later", id="artifact.later", tooltip="Show the one after."),
+        Binding(
+            "left",
+            "earlier",
+            "Time",
+            id="artifact.earlier",
+            key_display="←→",
+            tooltip="Show the one before, and stay there.",
+        ),
+        Binding("right", "later", "Later", id="artifact.later", show=False, tooltip="Show the one after."),
         Binding("home", "first", "First", id="artifact.first", show=False, tooltip="Show the first one."),
         Binding("end", "newest", "Newest", id="artifact.newest", show=False, tooltip="Follow the newest again."),
     ]

@@ -57,7 +57,7 @@ class DashboardScreen(Screen[None]):
         Binding("tab", "walk(1)", "Panel", id="panel.next", tooltip="To the next panel."),
         Binding("shift+tab", "walk(-1)", "Panel before", id="panel.before", show=False, tooltip="To the panel before."),
         Binding("k", "knobs", "Knobs", id="run.knobs", tooltip="Change learning rate, dropout and the like, live."),
-        Binding("z", "maximise", "Zoom", id="panel.maximise", tooltip="The panel in focus alone, or all again."),
+        Binding("z", "maximise", "Full", id="panel.maximise", tooltip="The panel in focus alone, or all again."),
         Binding("q", "leave", "Leave", id="run.leave", tooltip="Leave the screen; the run goes on training."),
         Binding("h,escape", "home", "Home", id="go.home", tooltip="All presets and runs; the run goes on training."),
         Binding("u", "undo", "Undo", id="run.undo", tooltip="Take the newest change of a knob back."),
