@@ -23,7 +23,8 @@ def history_of(steps: int) -> History:
     history, noise = History(), numpy.random.default_rng(0)
     for first in range(0, steps, 500):
         values = numpy.exp(-numpy.arange(first, first + 500) / steps) + noise.normal(0, 0.1, 500)
-        history.append(MetricsBlock(first + 1, 500, (first / 1000, first / 1000 + 0.5), {"loss": array("f", values.tolist())}))
+        columns = {"loss": array("f", values.tolist())}
+        history.append(MetricsBlock(first + 1, 500, (first / 1000, first / 1000 + 0.5), columns))
     return history
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tuidl.errors import StorageError, UsageError
 from tuidl.spec import RunSpec, build_spec, load_preset, preset_names
-from tuidl.spec.load import PRESET_LIMIT, own_preset_directory, preset_directory
+from tuidl.spec.load import PRESET_LIMIT, own_preset_directory
 from tuidl.spec.own import list_presets, save_preset
 from tuidl.spec.run import CHOICES
 from tuidl.spec.schema import fields_of

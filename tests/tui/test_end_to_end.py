@@ -114,7 +114,7 @@ def test_start_steer_lose_the_terminal_come_back_and_stop(tmux: Tmux, tmp_path: 
         time.sleep(0.1)
     tmux.type("first", "0.01")
     tmux.press("first", "Enter")
-    tmux.wait("first", "optimizer.lr is 0.01")
+    tmux.wait("first", "0.01 *")
     tmux.press("first", "k", "space")  # closes the drawer, pauses
     tmux.wait("first", "paused")
     standing = read_state(paths)[0].step  # type: ignore[union-attr]

@@ -205,7 +205,10 @@ def check(app: App[Any]) -> str:
             if style is not None:
                 assert style.link is None, (style.link, text)
                 # what a scrollbar has of its own is none of data
-                assert not (actions := [key for key in style.meta if key.startswith("@") and key != "@mouse.down"]), (actions, text)
+                assert not (actions := [key for key in style.meta if key.startswith("@") and key != "@mouse.down"]), (
+                    actions,
+                    text,
+                )
     return shown(app)
 
 

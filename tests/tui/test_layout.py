@@ -1,6 +1,6 @@
 """The layout of every screen as text, at three sizes; and that no size, and no storm of sizes or keys, breaks it.
 
-`TUIDL_UPDATE_LAYOUTS=1 pytest tests/tui/test_layout.py` writes the texts anew; look at the difference before you keep it.
+`TUIDL_UPDATE_LAYOUTS=1 pytest tests/tui/test_layout.py` writes the texts anew; look at the difference then.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from tuidl.tui.budget import Budget
 from tuidl.tui.panels.images import ImagesPanel
 from tuidl.tui.panels.machine import Gauge
 from tuidl.tui.screens.dashboard import DashboardScreen
-from tuidl.tui.screens.dialogs import AskNumber, Confirm, Help
+from tuidl.tui.screens.dialogs import AskNumber, Confirm
 from tuidl.tui.screens.home import HomeScreen
 from tuidl.tui.screens.setup import SetupScreen
 from tuidl.tui.screens.setup_preview import Preview
@@ -216,9 +216,7 @@ def go_on(trainer: FullTrainer) -> None:
 
 
 @asynccontextmanager
-async def program(
-    name: str, size: tuple[int, int], make_run: MakeRun
-) -> AsyncIterator[Pilot[int]]:
+async def program(name: str, size: tuple[int, int], make_run: MakeRun) -> AsyncIterator[Pilot[int]]:
     """Show a screen by its name."""
     run: RunPaths | None = None
     if name in PRESET_OF:
@@ -310,9 +308,7 @@ async def test_fewer_colours_change_the_pictures_alone(
     path = stored(name, size)
     async with program(name, size, make_run) as pilot:
         assert pilot.app.no_color or pilot.app.console.color_system == "standard"
-        pictures = [
-            widget.content_region for kind in (ImagesPanel, Preview) for widget in pilot.app.screen.query(kind)
-        ]
+        pictures = [widget.content_region for kind in (ImagesPanel, Preview) for widget in pilot.app.screen.query(kind)]
         wanted = without(pictures, path.read_text().splitlines(), size[0])
         found = without(pictures, shown(pilot.app).splitlines(), size[0])
     compare(path, wanted, found)
@@ -379,7 +375,10 @@ async def test_no_size_and_no_storm_of_sizes_breaks_a_screen(name: str, dialog: 
             await resize(pilot, small_or_large, pause=True)
             assert isinstance(pilot.app.screen, TooSmall if small_or_large in STORM[:4] else in_front)
         for _ in range(50):
-            await resize(pilot, chance.choice(STORM) if chance.random() < 0.5 else (chance.randint(1, 300), chance.randint(1, 100)))
+            await resize(
+                pilot,
+                chance.choice(STORM) if chance.random() < 0.5 else (chance.randint(1, 300), chance.randint(1, 100)),
+            )
         await resize(pilot, size, pause=True)
         assert type(pilot.app.screen) is in_front
         if dialog != "alone":
@@ -390,13 +389,15 @@ async def test_no_size_and_no_storm_of_sizes_breaks_a_screen(name: str, dialog: 
 
 KEYS = [
     "up", "down", "left", "right", "enter", "escape", "tab", "shift+tab", "space", "pageup", "pagedown", "home", "end",
-    "slash", "question_mark", "full_stop", "plus", "minus", "f8", "f9", "ctrl+p", "ctrl+r", "ctrl+s", *"qrzhokxslcmuegtT139",
+    "slash", "question_mark", "full_stop", "plus", "minus", "f8", "f9", "ctrl+p", "ctrl+r", "ctrl+s",
+    *"qrzhokxslcmuegtT139",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_no_storm_of_keys_breaks_a_screen(seed: int, make_run: MakeRun) -> None:
+async def test_no_storm_of_keys_breaks_a_screen(seed: int, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(seed)
+    monkeypatch.setattr("tuidl.tui.screens.dashboard.kill", lambda paths: "killed")  # the trainer is this process
     async with program("home", SIZES[1], make_run) as pilot:
         pilot.app.exit = lambda *_, **__: None  # type: ignore[method-assign]
         for number in range(150):
@@ -408,3 +409,77 @@ async def test_no_storm_of_keys_breaks_a_screen(seed: int, make_run: MakeRun) ->
                 await pilot.pause()
         await resize(pilot, SIZES[1], pause=True)
         assert shown(pilot.app).strip()
+
+
+async def test_a_terminal_without_room_is_left_alone(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with program("home", SIZES[1], make_run) as pilot:
+        sent = []
+        display = pilot.app._display
+        monkeypatch.setattr(pilot.app, "_display", lambda *arguments: sent.append(1) or display(*arguments))
+        for size in STORM[:4]:
+            await resize(pilot, size, pause=True)
+            sent.clear()
+            for _ in range(10):
+                await asyncio.sleep(0.02)
+            assert len(sent) < 3, size
+
+
+async def press_at_once(pilot: Pilot[int], *keys: str) -> None:
+    """Press keys as a fast hand does: none waits for what the one before has done."""
+    for key in keys:
+        pilot.app._driver.send_message(events.Key(key, None))  # type: ignore[union-attr]
+    await pilot.pause()
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("name", ["setup", "classification"])
+async def test_enter_twice_opens_one_screen(name: str, make_run: MakeRun) -> None:
+    async with program("home", SIZES[1], make_run) as pilot:
+        if name == "classification":
+            pilot.app.screen.action_go("runs")  # type: ignore[attr-defined]
+            await pilot.pause()
+        await press_at_once(pilot, "enter", "enter")
+        opened = [screen for screen in pilot.app.screen_stack if isinstance(screen, SetupScreen | DashboardScreen)]
+        assert len(opened) == 1 and isinstance(opened[0], SetupScreen) == (name == "setup")
+
+
+@pytest.mark.parametrize("name", ["home", "classification"])  # a dashboard opened from Home, and one from a shell
+@pytest.mark.parametrize("keys", [["h", "h", "h"], ["escape", "escape"]])
+async def test_leaving_twice_leaves_one_screen(name: str, keys: list[str], make_run: MakeRun) -> None:
+    async with program(name, SIZES[1], make_run) as pilot:
+        if name == "home":
+            pilot.app.screen.action_go("runs")  # type: ignore[attr-defined]
+            await pilot.pause()
+            await press_at_once(pilot, "enter")
+        assert isinstance(pilot.app.screen, DashboardScreen)
+        await press_at_once(pilot, *keys)
+        assert isinstance(pilot.app.screen, HomeScreen)
+
+
+async def test_leaving_a_form_twice_leaves_one_screen(make_run: MakeRun) -> None:
+    async with program("setup", SIZES[1], make_run) as pilot:
+        await press_at_once(pilot, "escape", "escape", "escape")
+        assert isinstance(pilot.app.screen, HomeScreen)
+
+
+async def test_the_palette_takes_page_keys_where_nothing_is_found(make_run: MakeRun) -> None:
+    async with program("home", SIZES[1], make_run) as pilot:
+        await press_at_once(pilot, "ctrl+p", "pagedown", "pagedown", "pageup")
+        await pilot.press("x", "x", "x", "x")
+        await press_at_once(pilot, "pagedown", "pagedown", "pageup")
+        await pilot.press("escape")
+        assert isinstance(pilot.app.screen, HomeScreen)
+
+
+async def test_no_sentence_stays_where_the_terminal_has_grown_behind_another_screen(make_run: MakeRun) -> None:
+    async with program("home", SIZES[1], make_run) as pilot:
+        await pilot.press("ctrl+p")
+        await resize(pilot, (10, 3), pause=True)
+        await pilot.press("ctrl+p")  # there is no room for it
+        assert isinstance(pilot.app.screen, TooSmall)
+        await confirm(pilot)
+        await pilot.pause()
+        await resize(pilot, SIZES[1], pause=True)
+        await pilot.press("escape", "escape")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, HomeScreen)

@@ -151,7 +151,8 @@ class TuidlApp(App[int]):
     def _run_chosen(self, event: HomeScreen.RunChosen) -> None:
         from tuidl.runs import RunPaths
 
-        self.open_run(RunPaths(Path(event.directory)))
+        if isinstance(self.screen, HomeScreen):  # not yet opened by an enter just before this one
+            self.open_run(RunPaths(Path(event.directory)))
 
     @on(HomeScreen.PresetChosen)
     async def _preset_chosen(self, event: HomeScreen.PresetChosen) -> None:
@@ -206,12 +207,11 @@ class TuidlApp(App[int]):
         self.run_worker(self.start_run(event), group="start", exclusive=True)
 
     def on_dashboard_screen_home_wanted(self) -> None:
-        """Go to Home, which lies below or, after `attach`, does not exist yet."""
-        for screen in self.screen_stack:
-            if isinstance(screen, HomeScreen):
-                self.pop_screen()
-                return
-        self.switch_screen(HomeScreen(self.runs_root, self))
+        """Go to Home, which lies below or, after `attach`, does not exist yet. A second wish finds it in front."""
+        if not any(isinstance(screen, HomeScreen) for screen in self.screen_stack):
+            self.switch_screen(HomeScreen(self.runs_root, self))
+        while not isinstance(self.screen, HomeScreen):
+            self.pop_screen()
 
     def on_dashboard_screen_left(self) -> None:
         """Leave."""

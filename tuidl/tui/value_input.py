@@ -43,6 +43,7 @@ class ValueInput(Input, inherit_bindings=False):
         self.cursor_blink = False
         self.numeric = False
         self.resting = False
+        self.untouched = False  # nothing has been typed since the value was put here
 
     def put(self, shown: "Shown") -> None:
         """Take the place of a field's value."""
@@ -55,6 +56,7 @@ class ValueInput(Input, inherit_bindings=False):
             with self.prevent(Input.Changed):
                 self.value = shown.text
         self.cursor_position = len(shown.text)
+        self.untouched = True
 
     def action_step(self, up: bool) -> None:
         """Ask for the number to be doubled or halved."""
@@ -70,14 +72,21 @@ class ValueInput(Input, inherit_bindings=False):
         return not self.resting and super().check_consume_key(key, character)
 
     def on_key(self, event: events.Key) -> None:
-        """Take `<` and `>`, which stand in no number, for keys; take no character while resting."""
+        """Take `<` and `>`, which stand in no number, for keys; take no character while resting.
+
+        The first sign typed on a number begins a new one: 3 on 10 means 3, not 103.
+        """
         up = self._SIGNS.get(event.character or "")
+        begins, self.untouched = self.untouched and event.is_printable and up is None, False
         if self.resting:
             event.prevent_default()
         elif self.numeric and up is not None:
             event.stop()
             event.prevent_default()
             self.action_step(up)
+        elif self.numeric and begins:
+            with self.prevent(Input.Changed):
+                self.value = ""
 
     def on_paste(self, event: events.Paste) -> None:
         """Take nothing while resting."""

@@ -122,7 +122,8 @@ def tick_labels(values: Sequence[float], percent: bool = False) -> list[str]:
         return [f"{label}%" for label in tick_labels([100 * value for value in values])]
     largest = max(map(abs, values), default=0.0)
     step = min((second - first for first, second in pairwise(values)), default=largest)
-    if step <= 0 or any(abs(value / step - round(value / step)) > 1e-6 for value in values):
+    parts = [value / step for value in values] if step > 0 else []
+    if not parts or any(abs(part - round(part)) > 1e-6 * abs(part) for part in parts):
         return [short(value, 3) for value in values]
     if largest >= 1e5 or largest < 1e-3:
         return [short(value, 1 + math.ceil(math.log10(largest / step))) if value else "0" for value in values]
