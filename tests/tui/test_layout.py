@@ -10,7 +10,7 @@ import io
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from textual.pilot import Pilot
 
 from tuidl.runs import RunPaths, RunWriter, create_run, write_spec
 from tuidl.spec import load_preset
-from tuidl.tui.app import TooSmall, TuidlApp
+from tuidl.tui.app import Palette, TooSmall, TuidlApp
 from tuidl.tui.budget import Budget
 from tuidl.tui.panels.images import ImagesPanel
 from tuidl.tui.panels.machine import Gauge
@@ -34,6 +34,7 @@ from tuidl.tui.screens.dashboard import DashboardScreen
 from tuidl.tui.screens.dialogs import AskNumber, Confirm
 from tuidl.tui.screens.home import HomeScreen
 from tuidl.tui.screens.setup import SetupScreen
+from tuidl.tui.screens.setup_dialogs import Choices, SaveAs
 from tuidl.tui.screens.setup_preview import Preview
 
 LAYOUTS = Path(__file__).parent / "layouts"
@@ -358,33 +359,56 @@ async def nothing(pilot: Pilot[int]) -> None:
     """No dialog."""
 
 
-DIALOGS = {"alone": nothing, "confirm": confirm, "number": ask_number, "help": explain, "palette": palette}
+async def choices(pilot: Pilot[int]) -> None:
+    await pilot.press("enter")
+    await pilot.pause()
+    assert isinstance(pilot.app.screen, Choices)
 
 
-@pytest.mark.parametrize("dialog", DIALOGS)
-@pytest.mark.parametrize("name", ["home", "setup", "classification"])
-async def test_no_size_and_no_storm_of_sizes_breaks_a_screen(name: str, dialog: str, make_run: MakeRun) -> None:
-    size = SIZES[1]
-    chance = random.Random(f"{name} {dialog}")
-    async with program(name, size, make_run) as pilot:
-        before = shown(pilot.app)
-        await DIALOGS[dialog](pilot)
+async def save_as(pilot: Pilot[int]) -> None:
+    await pilot.press("ctrl+s")
+    await pilot.pause()
+    assert isinstance(pilot.app.screen, SaveAs)
+
+
+EVERYWHERE = (nothing, confirm, ask_number, explain, palette)
+STORMED = [(name, dialog) for name in ("home", "setup", "classification") for dialog in EVERYWHERE]
+LISTS = (palette, choices)  # which close where there is no room for them
+
+
+@pytest.mark.parametrize(("name", "dialog"), [*STORMED, ("setup", choices), ("setup", save_as)])
+async def test_no_size_and_no_storm_of_sizes_breaks_a_screen(
+    name: str, dialog: Callable[[Pilot[int]], Awaitable[None]], make_run: MakeRun
+) -> None:
+    chance = random.Random(f"{name} {dialog.__name__}")
+    async with program(name, SIZES[1], make_run) as pilot:
+        app, before, behind = pilot.app, shown(pilot.app), type(pilot.app.screen)
+        await dialog(pilot)
         await pilot.pause()
-        in_front = type(pilot.app.screen)
-        for small_or_large in STORM:
-            await resize(pilot, small_or_large, pause=True)
-            assert isinstance(pilot.app.screen, TooSmall if small_or_large in STORM[:4] else in_front)
-        for _ in range(50):
-            await resize(
-                pilot,
-                chance.choice(STORM) if chance.random() < 0.5 else (chance.randint(1, 300), chance.randint(1, 100)),
-            )
-        await resize(pilot, size, pause=True)
-        assert type(pilot.app.screen) is in_front
-        if dialog != "alone":
+        in_front = behind if dialog in LISTS else type(app.screen)
+        for size in STORM:
+            await resize(pilot, size, pause=True)
+            assert isinstance(app.screen, TooSmall if size in STORM[:4] else in_front)
+        for _ in range(25):
+            await resize(pilot, chance.choice(STORM))
+            await resize(pilot, (chance.randint(1, 300), chance.randint(1, 100)))
+        await resize(pilot, SIZES[1], pause=True)
+        assert type(app.screen) is in_front
+        if in_front is not behind:
             await pilot.press("escape")
         await SETTLE[name](pilot)
-        assert shown(pilot.app) == before
+        assert shown(app) == before
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6, 20])
+async def test_lists_are_closed_where_they_have_no_room(width: int, make_run: MakeRun) -> None:
+    async with program("setup", SIZES[1], make_run) as pilot:
+        for opened in LISTS:
+            await opened(pilot)
+            await pilot.pause()
+            await resize(pilot, (width, 24), pause=True)
+            await resize(pilot, SIZES[1], pause=True)
+            assert isinstance(pilot.app.screen, SetupScreen)
 
 
 KEYS = [
@@ -459,6 +483,29 @@ async def test_leaving_twice_leaves_one_screen(name: str, keys: list[str], make_
 async def test_leaving_a_form_twice_leaves_one_screen(make_run: MakeRun) -> None:
     async with program("setup", SIZES[1], make_run) as pilot:
         await press_at_once(pilot, "escape", "escape", "escape")
+        assert isinstance(pilot.app.screen, HomeScreen)
+
+
+@pytest.mark.parametrize(
+    "keys", [["full_stop", "enter", "enter"], ["question_mark", "q", "q"], ["q", "q", "q"], ["t", "enter", "enter"]]
+)
+async def test_answering_twice_answers_one_dialog(keys: list[str], make_run: MakeRun) -> None:
+    async with program("classification", SIZES[1], make_run) as pilot:
+        pilot.app.exit = lambda *_, **__: None  # type: ignore[method-assign]
+        await press_at_once(pilot, keys[0])
+        assert not isinstance(pilot.app.screen, DashboardScreen)
+        await press_at_once(pilot, *keys[1:])
+        assert any(isinstance(screen, DashboardScreen) for screen in pilot.app.screen_stack)
+
+
+async def test_a_command_of_the_palette_is_done_once(make_run: MakeRun) -> None:
+    async with program("home", SIZES[1], make_run) as pilot:
+        await pilot.press("ctrl+p", *"theme")
+        await pilot.pause()
+        await press_at_once(pilot, "down", "enter", "enter", "enter")
+        await pilot.pause()
+        assert [type(screen) for screen in pilot.app.screen_stack[1:]] == [HomeScreen, Palette]
+        await press_at_once(pilot, "pageup", "enter", "enter", "enter")
         assert isinstance(pilot.app.screen, HomeScreen)
 
 

@@ -12,8 +12,10 @@ from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.content import Content
 from textual.geometry import Size
+from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Input, Static
+from textual.theme import ThemeProvider
+from textual.widgets import Input, OptionList, Static
 
 from tuidl.errors import TuidlError
 from tuidl.text import clean
@@ -21,7 +23,7 @@ from tuidl.tui import budget as budgets
 from tuidl.tui import terminal, themes
 from tuidl.tui.companion import Companion
 from tuidl.tui.link import Link
-from tuidl.tui.screens.dialogs import Help
+from tuidl.tui.screens.dialogs import ClosesOnce, Help
 from tuidl.tui.screens.home import HomeScreen
 from tuidl.tui.settings import load_settings, save_settings, settings_path
 
@@ -54,12 +56,18 @@ class TooSmall(Screen[None]):
             self.dismiss()
 
 
-class Palette(CommandPalette):
-    """Textual's own, but a page key ends the program no longer where nothing is found, or not yet."""
+class Palette(ClosesOnce, CommandPalette):
+    """Textual's own, which fast hands end: with a page key before its list stands, and with enter twice."""
 
     def _action_command_list(self, action: str) -> None:
         with contextlib.suppress(KeyError):  # of a row that has no place yet
             super()._action_command_list(action)
+
+    @on(Input.Submitted)
+    @on(OptionList.OptionSelected)
+    def _once(self, event: Message) -> None:
+        if self.app.screen is not self:
+            event.prevent_default()
 
 
 class TuidlApp(App[int]):
@@ -272,6 +280,10 @@ class TuidlApp(App[int]):
         if not any(isinstance(screen, CommandPalette | TooSmall) for screen in self.screen_stack):
             self.push_screen(Palette())
 
+    def search_themes(self) -> None:
+        """Show the themes."""
+        self.push_screen(Palette([ThemeProvider], placeholder="Search for themes…"))
+
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Offer every key's action in the palette as well, once, and of Textual's own what no key does better."""
         yield from (command for command in super().get_system_commands(screen) if command.title in OF_TEXTUAL)
@@ -298,6 +310,8 @@ class TuidlApp(App[int]):
         """Put one sentence in front where nothing else fits."""
         small = is_small(event.size)
         if small and not isinstance(self.screen, TooSmall):
+            if self.screen.query(OptionList):
+                self.screen.dismiss()  # Textual cannot lay out a list of options in a few columns, not even behind
             self.push_screen(TooSmall())
         elif not small and isinstance(self.screen, TooSmall):
             self.pop_screen()

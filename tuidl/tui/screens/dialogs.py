@@ -2,20 +2,37 @@
 
 import textwrap
 from collections.abc import Sequence
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import Key
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Footer, Input, Static
 
 Answer = TypeVar("Answer")
+if TYPE_CHECKING:
+    Base = Screen[Any]
+else:
+    Base = object  # Textual takes keys and styles from the first screen among the bases, so this is none
 
 
-class Dialog(ModalScreen[Answer]):
+class ClosesOnce(Base):
+    """Part of a screen that closes itself, to stand before Textual's screen among its bases.
+
+    A key that is pressed twice is on its way to the screen a second time when that has closed, and would close
+    whatever lies behind it.
+    """
+
+    def dismiss(self, result: Any = None) -> AwaitComplete:
+        """Close this screen, unless that is done."""
+        return super().dismiss(result) if self.app.screen is self else AwaitComplete()
+
+
+class Dialog(ClosesOnce, ModalScreen[Answer]):
     """A box in front of the screen."""
 
     DEFAULT_CSS = """
@@ -81,7 +98,7 @@ class AskNumber(Dialog[int | None]):
             self.notify("a whole number above 0, please", severity="warning")
 
 
-class Help(ModalScreen[None]):
+class Help(ClosesOnce, ModalScreen[None]):
     """What the panel in focus shows and how to read it, and all keys that work now."""
 
     DEFAULT_CSS = """
