@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -191,44 +192,52 @@ def measure_start(root: Path, quick: bool) -> Result:
     }
 
 
-def speed(paths: RunPaths, seconds: float) -> float:
-    """Return the steps a second of a run over some seconds."""
-    reader = RunReader(paths)
-    list(reader.metrics())
-    began, first = time.monotonic(), read_state(paths)[0]
+def speed(reader: RunReader, seconds: float) -> float:
+    """Return the steps a second over some seconds, evaluations left out: how much of them falls into them is chance."""
+    reader.metrics()
     time.sleep(seconds)
-    blocks = reader.metrics()
-    assert blocks and first
-    steps = sum(block.count for block in blocks)
-    return steps / (time.monotonic() - began)
+    blocks = [block for block in reader.metrics() if block.count > 1]
+    return sum(block.count - 1 for block in blocks) / sum(block.elapsed[1] - block.elapsed[0] for block in blocks)
+
+
+def beside(paths: RunPaths, screens: int, deaf: bool, seconds: float, pairs: int) -> list[float]:
+    """Return the speed of training beside screens as a share of its speed alone, for pairs of moments.
+
+    The machine's own speed drifts by more than the screens cost, so the same screens are stopped (SIGSTOP) and
+    go on in turns, each time the other way round, and only neighbours in time are compared.
+    """
+    reader, ratios = RunReader(paths), []
+    with contextlib.ExitStack() as stack:
+        terminals = [stack.enter_context(watching(paths, deaf=deaf)) for _ in range(screens)]
+        time.sleep(5)
+        for pair in range(pairs):
+            speeds = {}
+            for watched in (True, False) if pair % 2 else (False, True):
+                for terminal in terminals:
+                    terminal.process.send_signal(signal.SIGCONT if watched else signal.SIGSTOP)
+                time.sleep(0.3)
+                speeds[watched] = speed(reader, seconds)
+            ratios.append(speeds[True] / speeds[False])
+        for terminal in terminals:
+            terminal.process.send_signal(signal.SIGCONT)
+    return ratios
 
 
 def measure_training(root: Path, quick: bool) -> Result:
-    """The speed of training with one and three screens and a terminal nobody reads, against none before and after."""
-    seconds, rounds = (3.0, 2) if quick else (5.0, 5)
-    kinds = {"one": 1, "three": 3, "blocked": 1}
-    ratios: dict[str, list[float]] = {name: [] for name in kinds}
-    alone: list[float] = []
-    with training(root, *ONE_THREAD) as paths:
-        time.sleep(5)
-        for _ in range(rounds):
-            for name, count in kinds.items():
-                before = speed(paths, seconds)
-                with contextlib.ExitStack() as stack:
-                    for _ in range(count):
-                        stack.enter_context(watching(paths, deaf=name == "blocked"))
-                    time.sleep(3)
-                    watched = speed(paths, seconds)
-                after = speed(paths, seconds)
-                ratios[name].append(watched / statistics.mean([before, after]))
-                alone += [before, after]
-    middle = statistics.median(alone)
-    return {
-        "without, steps/s": middle,
-        "without, spread": [round(min(alone) / middle, 3), round(max(alone) / middle, 3)],
-        **{f"{name} against none": statistics.median(values) for name, values in ratios.items()},
-        **{f"{name}, spread": [round(min(values), 3), round(max(values), 3)] for name, values in ratios.items()},
-    }
+    """The speed of training with one and three screens and a terminal nobody reads, against none."""
+    pairs = 8 if quick else 48
+    # the last of them shows what chance alone makes of it
+    kinds = {"one": (1, False), "three": (3, False), "blocked": (1, True), "none": (0, False)}
+    found: Result = {}
+    for threads in (1, 2):
+        with training(root, "--set", f"training.threads={threads}") as paths:
+            time.sleep(5)
+            for name, (screens, deaf) in kinds.items():
+                ratios = sorted(beside(paths, screens, deaf, 1.0, pairs))
+                middle = [round(ratios[at * len(ratios) // 4], 3) for at in (1, 3)]
+                found[f"{threads} threads, {name}"] = statistics.median(ratios)
+                found[f"{threads} threads, {name}, middle half"] = middle
+    return found
 
 
 def big_run(root: Path, steps: int, name: str) -> RunPaths:

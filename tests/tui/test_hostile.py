@@ -397,7 +397,7 @@ async def test_a_run_that_is_named_like_that_can_be_repeated(world: World) -> No
             screen = app.screen
             assert isinstance(screen, SetupScreen), number
             assert MARKS[number] in check(app)
-            screen.form_view.go_to("evaluation.prompt")
+            screen.form_view.go_to("seed")
             await pilot.pause()
             check(app)
             app.screen.dismiss()

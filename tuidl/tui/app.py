@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on
+from textual._compositor import CompositorUpdate
 from textual.app import App, SystemCommand
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.content import Content
@@ -22,6 +24,7 @@ from tuidl.text import clean
 from tuidl.tui import budget as budgets
 from tuidl.tui import terminal, themes
 from tuidl.tui.companion import Companion
+from tuidl.tui.frames import Frames
 from tuidl.tui.link import Link
 from tuidl.tui.screens.dialogs import ClosesOnce, Help
 from tuidl.tui.screens.home import HomeScreen
@@ -59,6 +62,11 @@ class TooSmall(Screen[None]):
 class Palette(ClosesOnce, CommandPalette):
     """Textual's own, which fast hands end: with a page key before its list stands, and with enter twice."""
 
+    def dismiss(self, result: Any = None) -> AwaitComplete:
+        """Close, and search no more."""
+        self.workers.cancel_node(self)
+        return super().dismiss(result)
+
     def _action_command_list(self, action: str) -> None:
         with contextlib.suppress(KeyError):  # of a row that has no place yet
             super()._action_command_list(action)
@@ -80,6 +88,8 @@ class TuidlApp(App[int]):
         Binding("question_mark,f1", "explain", "Help", id="app.help",
                 tooltip="What the part in focus shows, and all keys."),
         Binding("q", "leave", "Quit", id="app.quit", tooltip="Leave tuidl; runs go on training."),
+        Binding("ctrl+l", "redraw", "Redraw", show=False, id="app.redraw",
+                tooltip="Draw the whole screen anew, when something else has written on it."),
         Binding("ctrl+q", "leave", "Quit", show=False, id="app.quit_at_once", priority=True, tooltip="Leave at once."),
     ]  # fmt: skip
 
@@ -89,12 +99,24 @@ class TuidlApp(App[int]):
         self.runs_root, self.data_dir, self._run_first = runs_root, data_dir, run
         self.settings, self._settings_problem = load_settings(settings_path())
         self.link = Link(self._write)
+        self.frames = Frames()
         self.companion: Companion | None = None
         self.left_running = ""  # name of a live run that the user was watching when leaving
 
     def _write(self, text: str) -> None:
         if self._driver is not None and not self.is_headless:  # Textual has no public way to ask the terminal
             self._driver.write(text)
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        """Send of a frame only what differs from the one before; Textual has no public place for that."""
+        if isinstance(renderable, CompositorUpdate) and not self._batch_count:
+            renderable = self.frames.reduce(renderable)
+        super()._display(screen, renderable)
+
+    def action_redraw(self) -> None:
+        """Send the whole screen again."""
+        self.frames.forget()
+        self.screen.refresh()
 
     @property
     def interval(self) -> float:
@@ -308,6 +330,7 @@ class TuidlApp(App[int]):
 
     def on_resize(self, event: events.Resize) -> None:
         """Put one sentence in front where nothing else fits."""
+        self.frames.forget()
         small = is_small(event.size)
         if small and not isinstance(self.screen, TooSmall):
             if self.screen.query(OptionList):

@@ -36,7 +36,7 @@ class Dialog(ClosesOnce, ModalScreen[Answer]):
     """A box in front of the screen."""
 
     DEFAULT_CSS = """
-    Dialog { align: center middle; background: $background 60%; }
+    Dialog { align: center middle; background: transparent; }
     Dialog > Vertical { width: 64; max-width: 100%; height: auto; padding: 0 2;
         background: $surface; border: round $accent; border-title-color: $accent; }
     Dialog Input { height: 1; border: none; background: $boost; margin: 1 0; }
@@ -102,7 +102,7 @@ class Help(ClosesOnce, ModalScreen[None]):
     """What the panel in focus shows and how to read it, and all keys that work now."""
 
     DEFAULT_CSS = """
-    Help { align: center middle; background: $background 60%; }
+    Help { align: center middle; background: transparent; }
     Help > VerticalScroll { width: 84; max-width: 100%; height: auto; max-height: 100%; padding: 1 2;
         background: $surface; border: round $accent; border-title-color: $accent; scrollbar-size-vertical: 1; }
     """

@@ -21,7 +21,7 @@ class Choices(ModalScreen[str | None]):
     """All choices of a field: enter takes one, escape none."""
 
     DEFAULT_CSS = """
-    Choices { align: center middle; background: $background 60%; }
+    Choices { align: center middle; background: transparent; }
     Choices OptionList, Choices OptionList:focus {
         width: 76; max-width: 100%; height: auto; max-height: 100%; padding: 0 1; background: $surface;
         border: round $accent; border-title-color: $accent; border-subtitle-color: $foreground 60%;
@@ -66,7 +66,7 @@ class SaveAs(ModalScreen[str | None]):
     """Asks for the name of a preset of one's own and saves it; gives the name, or None."""
 
     DEFAULT_CSS = """
-    SaveAs { align: center middle; background: $background 60%; }
+    SaveAs { align: center middle; background: transparent; }
     SaveAs > Vertical { width: 64; max-width: 100%; height: auto; padding: 1 2; background: $surface;
         border: round $accent; border-title-color: $accent; }
     SaveAs Input { background: $boost; margin: 1 0; }
