@@ -16,6 +16,10 @@ class UsageError(TuidlError):
     exit_code = 2
 
 
+class OwnershipError(UsageError):
+    """The run belongs to another trainer now."""
+
+
 class DataError(TuidlError):
     """A data set that is absent, damaged or cannot be fetched."""
 
@@ -35,6 +39,10 @@ class DeviceError(TuidlError):
 
 
 class StorageError(TuidlError):
-    """A disk that is full or a directory that cannot be written."""
+    """A disk that is full or a directory that cannot be written; `full` tells that space may return by itself."""
 
     exit_code = 6
+
+    def __init__(self, message: str, full: bool = False) -> None:
+        super().__init__(message)
+        self.full = full

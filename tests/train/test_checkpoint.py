@@ -1,20 +1,24 @@
 """Checkpoints: what is saved is read again, enough of them stay, and nothing that lies there can run or be believed."""
 
 import json
+import math
 import pickle
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from tuidl.errors import StorageError, TuidlError, UsageError
 from tuidl.runs import write_atomic
 from tuidl.train import checkpoint
-from tuidl.train.checkpoint import KEEP, Checkpoints, read
+from tuidl.train.checkpoint import Checkpoints, read
+from tuidl.train.events import Checkpoint, Continuation
 
 from .tiny import same, spec_of, task_of, weights
 
@@ -28,20 +32,33 @@ TENSORS = {
 }
 
 
+def at(step: int, weights: Mapping[str, Tensor], *, best: bool = False, **more: Any) -> Checkpoint:
+    """Return a checkpoint of these weights."""
+    rest = Continuation({"random": torch.arange(5, dtype=torch.uint8)}, {"loop": {}})
+    return Checkpoint(step, dict(weights), **{"best_weights": {}, "rest": rest, "metrics": {}, "best": best} | more)
+
+
 def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
 def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     store = Checkpoints(tmp_path)
-    name = store.save(1200, TENSORS, {"metrics": {"val_loss": 0.5}, "spec": {"task": "x"}}, best=False)
+    best = {key: value + 1 for key, value in TENSORS.items()}
+    rest = Continuation({"weight": torch.zeros(2), "best:x": torch.ones(1)}, {"steps": 3, "far": math.inf})
+    event = at(1200, TENSORS, best_weights=best, rest=rest, metrics={"val_loss": 0.5})
+    name = store.save(event, {"spec": {"task": "x"}})
     assert name == "step-000001200.safetensors"
     found = read(tmp_path / name)
-    assert found.header == {"step": 1200, "metrics": {"val_loss": 0.5}, "spec": {"task": "x"}}
-    assert found.tensors.keys() == TENSORS.keys()
-    for key, value in TENSORS.items():
-        assert found.tensors[key].dtype == value.dtype
-        torch.testing.assert_close(found.tensors[key], value, rtol=0, atol=0, equal_nan=True)
+    assert found.step == 1200
+    values = {"steps": 3, "far": "inf"}
+    told = {"format": 2, "step": 1200, "metrics": {"val_loss": 0.5}, "spec": {"task": "x"}, "values": values}
+    assert found.header == told and found.rest.values == values
+    for part, wanted in ((found.weights, TENSORS), (found.best_weights, best), (found.rest.tensors, rest.tensors)):
+        assert part.keys() == wanted.keys()
+        for key, value in wanted.items():
+            assert part[key].dtype == value.dtype
+            torch.testing.assert_close(part[key], value, rtol=0, atol=0, equal_nan=True)
     assert (tmp_path / name).stat().st_mode & 0o077 == 0
 
 
@@ -51,14 +68,14 @@ def test_weights_of_each_task_survive(task: str, tmp_path: Path) -> None:
     first, second = task_of(spec), task_of(spec_of(task, seed=3, model=spec.model.model_dump()))
     assert not same(first.state(), second.state())
     store = Checkpoints(tmp_path)
-    second.load(read(tmp_path / store.save(1, first.state(), {}, best=False)).tensors)
+    second.load(read(tmp_path / store.save(at(1, first.state()), {})).weights)
     assert same(first.state(), second.state())
 
 
 def test_saving_leaves_the_weights_as_they_are(tmp_path: Path) -> None:
     task = task_of(spec_of(model={"kind": "cnn", "channels": [3]}))
     before = weights(task)
-    Checkpoints(tmp_path).save(1, task.state(), {}, best=True)
+    Checkpoints(tmp_path).save(at(1, task.state(), best=True), {})
     assert same(before, task.state())
     assert all(parameter.requires_grad for parameter in task.model.parameters())
 
@@ -66,16 +83,15 @@ def test_saving_leaves_the_weights_as_they_are(tmp_path: Path) -> None:
 def test_the_newest_two_and_the_best_are_kept(tmp_path: Path) -> None:
     store = Checkpoints(tmp_path)
     for step in range(100, 700, 100):
-        store.save(step, {"x": torch.tensor(float(step))}, {}, best=step == 200)
+        store.save(at(step, {"x": torch.tensor(float(step))}, best=step == 200), {})
         kept = {f"step-{kept:09d}.safetensors" for kept in (step - 100, step) if kept >= 100}
         if step >= 200:
             kept.add("step-000000200.safetensors")
         assert set(names(tmp_path)) == kept
-    store.save(700, {"x": torch.tensor(0.0)}, {}, best=True)  # a new best one lets the old go
-    store.save(800, {"x": torch.tensor(0.0)}, {}, best=False)
-    store.save(900, {"x": torch.tensor(0.0)}, {}, best=False)
+    store.save(at(700, {"x": torch.tensor(0.0)}, best=True), {})  # a new best one lets the old go
+    store.save(at(800, {"x": torch.tensor(0.0)}, best=False), {})
+    store.save(at(900, {"x": torch.tensor(0.0)}, best=False), {})
     assert names(tmp_path) == [f"step-000000{step}.safetensors" for step in (700, 800, 900)]
-    assert KEEP == 2
 
 
 def test_a_checkpoint_that_does_not_hold_pushes_out_none_that_does(
@@ -83,10 +99,10 @@ def test_a_checkpoint_that_does_not_hold_pushes_out_none_that_does(
 ) -> None:
     store = Checkpoints(tmp_path)
     for step in (1, 2):
-        store.save(step, TENSORS, {}, best=False)
+        store.save(at(step, TENSORS, best=False), {})
     monkeypatch.setattr(checkpoint, "write_atomic", lambda path, data: write_atomic(path, data[:-1] + b"!"))
     with pytest.raises(StorageError, match="disk"):
-        store.save(3, TENSORS, {}, best=True)
+        store.save(at(3, TENSORS, best=True), {})
     assert names(tmp_path) == ["step-000000001.safetensors", "step-000000002.safetensors"]
     assert store.best is None
     monkeypatch.undo()
@@ -96,7 +112,7 @@ def test_a_checkpoint_that_does_not_hold_pushes_out_none_that_does(
 
     monkeypatch.setattr(checkpoint, "write_atomic", full)
     with pytest.raises(StorageError, match="full"):
-        store.save(4, TENSORS, {}, best=True)
+        store.save(at(4, TENSORS, best=True), {})
     assert names(tmp_path) == ["step-000000001.safetensors", "step-000000002.safetensors"]
 
 
@@ -107,7 +123,7 @@ def test_what_a_crash_has_left_is_swept(tmp_path: Path) -> None:
     strange.write_text("mine")
     store = Checkpoints(tmp_path)
     for step in range(5):
-        store.save(step, {"x": torch.zeros(1)}, {}, best=False)
+        store.save(at(step, {"x": torch.zeros(1)}, best=False), {})
     assert not left.exists() and strange.read_text() == "mine"
 
 
@@ -123,7 +139,7 @@ class Evil:
 
 def sound(tmp_path: Path) -> Path:
     store = Checkpoints(tmp_path)
-    return tmp_path / store.save(1, TENSORS, {"metrics": {}}, best=False)
+    return tmp_path / store.save(at(1, TENSORS), {})
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 9, 50, 200, -1])
@@ -205,10 +221,11 @@ def forbidden(*_, **__): raise SystemExit("an unpickler was asked")
 pickle.load = pickle.loads = pickle.Unpickler = _pickle.load = _pickle.loads = _pickle.Unpickler = forbidden
 torch.load = torch.save = forbidden
 from tuidl.train.checkpoint import Checkpoints, read
+from tuidl.train.events import Checkpoint, Continuation
 store = Checkpoints(Path({str(tmp_path)!r}))
-name = store.save(3, {{"x": torch.arange(3.0)}}, {{"a": 1}}, best=True)
-found = read(Path({str(tmp_path)!r}) / name)
-assert found.tensors["x"].tolist() == [0, 1, 2] and found.header == {{"step": 3, "a": 1}}
+event = Checkpoint(3, {{"x": torch.arange(3.0)}}, {{}}, Continuation({{}}, {{}}), {{}}, True)
+found = read(Path({str(tmp_path)!r}) / store.save(event, {{"a": 1}}))
+assert found.weights["x"].tolist() == [0, 1, 2] and found.header["a"] == 1 and found.step == 3
 print("sound")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -219,4 +236,4 @@ def test_the_header_is_json_that_any_reader_of_safetensors_sees(tmp_path: Path) 
     raw = sound(tmp_path).read_bytes()
     length = int.from_bytes(raw[:8], "little")
     metadata = json.loads(raw[8 : 8 + length])["__metadata__"]
-    assert json.loads(metadata["tuidl"]) == {"step": 1, "metrics": {}}
+    assert json.loads(metadata["tuidl"]) == {"format": 2, "step": 1, "metrics": {}, "values": {"loop": {}}}

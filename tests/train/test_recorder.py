@@ -109,7 +109,7 @@ def test_checkpoints_are_named_by_their_event_and_hold_the_weights_and_the_spec(
     best = [event for event in said if event["best"]][-1]
     assert best["file"] == f"checkpoints/{status.best.checkpoint}"
     saved = read(paths.directory / best["file"])
-    assert same(saved.tensors, task.state())  # the run ends with its best weights
+    assert same(saved.weights, task.state())  # the run ends with its best weights
     assert saved.header["spec"] == spec.model_dump(mode="json")
     assert saved.header["step"] == best["step"]
     assert saved.header["metrics"][spec.metric] == status.best.value
@@ -177,8 +177,10 @@ def test_record_returns_the_files_it_has_written(paths: RunPaths) -> None:
     assert pen.record(events.Evaluated(7, 1.0, report, best=True)) == [
         "artifacts/a-000000007.json", "artifacts/b-000000007.png",
     ]  # fmt: skip
-    state = task_of(spec).state()
-    assert pen.record(events.Checkpoint(7, state, {}, best=True)) == ["checkpoints/step-000000007.safetensors"]
+    state, rest = task_of(spec).state(), events.Continuation({}, {})
+    assert pen.record(events.Checkpoint(7, state, {}, rest, {}, best=True)) == [
+        "checkpoints/step-000000007.safetensors"
+    ]
     assert pen.record(events.Warned(7, "hot")) == []
     pen.close()
     assert all(

@@ -14,7 +14,7 @@ from tuidl.spec.run import RunSpec
 from tuidl.train import events
 from tuidl.train.data.load import ImageData, ImageSplit, Origin, TextData, pixel_statistics
 from tuidl.train.device import Hardware
-from tuidl.train.events import Artifact, Event, Report
+from tuidl.train.events import Artifact, Continuation, Event, Report
 from tuidl.train.loop import Control, fit
 from tuidl.train.session import build_task
 from tuidl.train.tasks.base import Pieces, Task
@@ -245,6 +245,13 @@ class Scripted:
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.weight.copy_(state["weight"])
+
+    def saved(self) -> Continuation:
+        return Continuation({"memory": self.weight * 2}, {"epochs": self.epochs})
+
+    def restore(self, saved: Continuation) -> None:
+        assert saved.tensors["memory"] == self.weight * 2
+        self.epochs = list(saved.values["epochs"])
 
     def facts(self) -> dict[str, Any]:
         return {"parameters": 1}

@@ -120,12 +120,31 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     _runs_option(run)
     _json_option(run)
     run.set_defaults(handler=lambda args: _lazy("run").run(args))
+    resume = commands.add_parser("resume", help="go on with a run from its newest sound checkpoint")
+    _run_argument(resume)
+    resume.add_argument("--detach", action="store_true", help="train in the background and return at once")
+    resume.add_argument("--quiet", action="store_true", help="print the result only")
+    _resume_options(resume)
+    _runs_option(resume)
+    _json_option(resume)
+    resume.set_defaults(handler=lambda args: _lazy("run").resume(args), resume=True)
     trainer = commands.add_parser("_train")  # what --detach starts; not for people, so without a help text
     trainer.add_argument("directory", type=Path)
-    trainer.add_argument("--offline", action="store_true")
+    trainer.add_argument("--resume", action="store_true")
+    _resume_options(trainer)
     trainer.set_defaults(handler=lambda args: _lazy("run").train_detached(args))
     companion = commands.add_parser("_companion")  # what the screen starts, to answer it and then to train
     companion.set_defaults(handler=lambda args: _lazy("run").companion(args))
+
+
+def _resume_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="group.key=value",
+                        help="change a live setting from here on, for example --set optimizer.lr=0.001")  # fmt: skip
+    parser.add_argument("--device", metavar="auto|cpu|cuda|cuda:1|mps", help="go on there instead")
+    parser.add_argument("--offline", action="store_true", help="never download")
+    parser.add_argument(
+        "--take-over", action="store_true", help="go on although the last trainer was on a machine that is silent now"
+    )
 
 
 def _add_lists(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -151,6 +170,7 @@ def _add_steering(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "stop": "end a run after its next step, with a checkpoint",
         "evaluate-now": "measure on the validation data now, without a change to the run",
         "sample-now": "write text or draw images now",
+        "checkpoint": "save a checkpoint now and go on",
     }.items():
         command = commands.add_parser(verb, help=help_text)
         _run_argument(command)

@@ -248,6 +248,8 @@ class JsonPrinter(Printer):
                 emit("warning", text=text)
             case events.Answered(step=step):
                 emit("answer", step=step, id=event.id, verb=event.verb, ok=event.ok, text=event.text)
+            case events.Resumed(step=step):
+                emit("resumed", step=step, file=event.file, skipped=list(event.skipped.values()))
             case events.Changed(step=step):
                 emit("change", step=step, key=event.key, before=event.before, after=event.after)
             case events.Finished():

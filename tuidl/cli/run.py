@@ -11,7 +11,7 @@ from typing import Any
 
 from tuidl.cli.output import emit
 from tuidl.errors import UsageError
-from tuidl.runs import LIVE_STATES, RunPaths, find_run, read_spec, read_state, runs_dir
+from tuidl.runs import LIVE_STATES, RunPaths, Status, find_run, read_spec, read_state, runs_dir
 from tuidl.runs.launch import prepare_run, spawn_trainer
 from tuidl.runs.past import repeat_of
 from tuidl.spec import RunSpec, load_preset, preset_names
@@ -24,6 +24,15 @@ def run(args: argparse.Namespace) -> int:
     """Resolve what to train, claim a run directory, and train in it; return the exit code."""
     spec, preset, data_dir = resolve(args)
     paths = prepare_run(spec, preset, args.name, runs_dir(args.runs_dir), data_dir)
+    if args.detach:
+        return _detach(paths, args)
+    return _train_here(paths, spec, args)
+
+
+def resume(args: argparse.Namespace) -> int:
+    """Go on with a run from its newest sound checkpoint; return the exit code."""
+    paths = find_run(runs_dir(args.runs_dir), args.run)
+    spec, _, _ = repeat_of(read_spec(paths), paths.name)
     if args.detach:
         return _detach(paths, args)
     return _train_here(paths, spec, args)
@@ -55,17 +64,18 @@ def resolve(args: argparse.Namespace) -> tuple[RunSpec, str, str | None]:
 
 def _detach(paths: RunPaths, args: argparse.Namespace) -> int:
     """Start the trainer in the background and wait for its first sign of life."""
-    trainer = spawn_trainer(paths, args.offline)
+    before = read_state(paths)[0]  # of a run that is resumed
+    trainer = spawn_trainer(paths, _words(args))
     deadline, state = time.monotonic() + STARTING, "starting"
     while time.monotonic() < deadline:
         status, state = read_state(paths)
-        if status and state in LIVE_STATES and state != "starting":
+        if status and state in LIVE_STATES and state != "starting" and _another(before, status):
             break
         code = trainer.poll()
         if code is not None:
-            reason = status.reason if status and status.reason else f"see {paths.trainer_log}"
             if code == 0:
                 break
+            reason = status.reason if status and status.reason and _another(before, status) else _last_line(paths)
             print(f"tuidl: run {paths.name} ended at once: {clean(reason, limit=400)}", file=sys.stderr)
             return code
         time.sleep(0.05)
@@ -81,6 +91,41 @@ def _detach(paths: RunPaths, args: argparse.Namespace) -> int:
     return 0
 
 
+def _another(before: Status | None, after: Status) -> bool:
+    """Return whether another process has written the status since."""
+    return before is None or after.identity != before.identity
+
+
+def _last_line(paths: RunPaths) -> str:
+    """Return what the trainer said last, such as why it did not even begin."""
+    try:
+        lines = paths.trainer_log.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return lines[-1].removeprefix("tuidl: ") if lines else f"see {paths.trainer_log}"
+
+
+def _words(args: argparse.Namespace) -> list[str]:
+    """Return the options with which a trainer in the background does what was asked for here."""
+    words = ["--offline"] if args.offline else []
+    if getattr(args, "resume", False):
+        words += ["--resume", *(["--take-over"] if args.take_over else [])]
+        words += [f"--device={args.device}"] if args.device else []
+        words += [f"--set={change}" for change in args.overrides]
+    return words
+
+
+def _wishes(args: argparse.Namespace, progress: Any = None) -> Any:
+    from tuidl.train.resume import Wishes
+
+    if not getattr(args, "resume", False):
+        return Wishes(download=not args.offline, progress=progress)
+    return Wishes(
+        download=not args.offline, progress=progress, resume=True,
+        take_over=args.take_over, device=args.device, changes=tuple(args.overrides),
+    )  # fmt: skip
+
+
 def _train_here(paths: RunPaths, spec: RunSpec, args: argparse.Namespace) -> int:
     from tuidl.cli.printer import choose_printer
 
@@ -91,7 +136,7 @@ def _train_here(paths: RunPaths, spec: RunSpec, args: argparse.Namespace) -> int
     door = Door(paths)
     _catch_signals(door, hang_up=True)
     try:
-        code = conduct(paths, printer.show, door, progress=printer.progress, download=not args.offline)
+        code = conduct(paths, printer.show, door, _wishes(args, printer.progress))
     except BaseException as error:
         printer.failed(error)
         raise
@@ -107,7 +152,7 @@ def train_detached(args: argparse.Namespace) -> int:
     paths = RunPaths(args.directory)
     door = Door(paths)
     _catch_signals(door, hang_up=False)
-    return conduct(paths, lambda event, stored: None, door, download=not args.offline)
+    return conduct(paths, lambda event, stored: None, door, _wishes(args))
 
 
 def companion(args: argparse.Namespace) -> int:
@@ -123,7 +168,8 @@ def companion(args: argparse.Namespace) -> int:
 def _catch_signals(door: Any, hang_up: bool) -> None:
     """Let the first signal end the run after its step, with a checkpoint, and the second one at once.
 
-    Before the loop begins there is nothing to save, and the first signal ends the process. A hang-up ends a run in the
+    Before the loop begins there is nothing to save, and the first signal ends the process. SIGUSR1 asks for a
+    checkpoint and lets the run go on. A hang-up ends a run in the
     foreground like any other signal; in the background it is nobody's.
     """
 
@@ -132,6 +178,10 @@ def _catch_signals(door: Any, hang_up: bool) -> None:
             raise SystemExit(128 + number)
         door.signal = number
 
+    def save(number: int, frame: FrameType | None) -> None:
+        door.save = True
+
+    signal.signal(signal.SIGUSR1, save)  # what SLURM and its kind send before the time is up
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # what is ignored already stays so: nohup and a script's background jobs have asked to be spared
         if signal.getsignal(number) is not signal.SIG_IGN:

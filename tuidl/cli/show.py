@@ -10,10 +10,20 @@ from typing import Any
 from tuidl.cli.lists import best, summary
 from tuidl.cli.output import duration, emit_row, number
 from tuidl.errors import StorageError, TuidlError
-from tuidl.runs import MetricsBlock, RunReader, as_float, find_run, runs_dir, summarise
+from tuidl.runs import (
+    MetricsBlock,
+    RunReader,
+    as_float,
+    find_run,
+    runs_dir,
+    standing_blocks,
+    standing_events,
+    summarise,
+)
 from tuidl.text import clean
 
 Event = dict[str, Any]
+NOT_TOLD = ("event", "step", "time", "elapsed", "id", "live")
 POINTS = 400  # of a curve that a terminal can still show
 
 
@@ -45,11 +55,12 @@ def show(args: argparse.Namespace) -> int:
     _origin(asked)
     for name, value in latest.items():
         print(f"  {clean(name, limit=40):<20} {number(name, value)}")
-    _curves(blocks, events)
-    _confused(reader, events)
+    held = standing_events(events)
+    _curves(standing_blocks(blocks), held)
+    _confused(reader, held)
     for event in events:
-        if event["event"] in ("warning", "change", "answer", "failed"):
-            told = {key: value for key, value in event.items() if key not in ("event", "step", "time", "elapsed", "id")}
+        if event["event"] in ("warning", "change", "answer", "failed", "resumed"):
+            told = {key: value for key, value in event.items() if key not in NOT_TOLD}
             print(f"step {event['step']}: {event['event']} {clean(json.dumps(told, ensure_ascii=False), limit=200)}")
     if reader.damaged:
         print(f"{reader.damaged} damaged records were left out", file=sys.stderr)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tuidl.runs.listing import RunLister, RunSummary, list_runs, summarise
     from tuidl.runs.names import automatic_name, check_name
     from tuidl.runs.reader import RunReader
+    from tuidl.runs.standing import standing_blocks, standing_events
     from tuidl.runs.status import (
         FINAL_STATES,
         LIVE_STATES,
@@ -69,6 +70,8 @@ __all__ = [
     "run_names",
     "runs_dir",
     "send",
+    "standing_blocks",
+    "standing_events",
     "summarise",
     "sweep_temps",
     "wait_for_answer",
@@ -87,6 +90,7 @@ _NAMES = {
     "listing": "RunLister RunSummary list_runs summarise",
     "names": "automatic_name check_name",
     "reader": "RunReader",
+    "standing": "standing_blocks standing_events",
     "status": "FINAL_STATES LIVE_STATES Best Status StatusWriter observed_state read_state read_status",
     "writer": "RunWriter complete_spec read_spec write_spec",
 }

@@ -17,14 +17,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuidl.errors import UsageError
+from tuidl.errors import StorageError, UsageError
 from tuidl.runs.atomic import write_atomic
 from tuidl.runs.files import SAFE_DIRECTORY, open_regular, storage_error
 from tuidl.runs.frames import RecordReader
 from tuidl.runs.identity import alive, end
 from tuidl.runs.jsonio import dump_json, load_object
 from tuidl.runs.layout import RunPaths
-from tuidl.runs.status import LIVE_STATES, read_status
+from tuidl.runs.status import LIVE_STATES, read_status, write_end
 from tuidl.text import clean, did_you_mean
 
 MAX_COMMAND = 4096  # bytes
@@ -41,6 +41,7 @@ VERBS: dict[str, dict[str, int]] = {
     "set": {"key": 100, "value": 1000},
     "evaluate-now": {},
     "sample-now": {},
+    "checkpoint": {},
 }
 
 _id_lock = threading.Lock()
@@ -120,7 +121,9 @@ def kill(paths: RunPaths) -> str:
             raise UsageError(f"the trainer of {name} has ended already; there is nothing to kill")
     except OSError as error:
         raise UsageError(f"the trainer of {name} cannot be killed: {error.strerror or error}") from None
-    return f"killed at about step {status.step}; what was written stays, the weights since its last checkpoint are lost"
+    with contextlib.suppress(StorageError):  # then it is shown as lost, which is true as well
+        write_end(paths, status, "failed", "killed by command", 137)
+    return f"killed at about step {status.step}; tuidl resume goes on from its last checkpoint"
 
 
 def _check_owners(paths: RunPaths, name: str) -> None:

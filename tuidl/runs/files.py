@@ -31,7 +31,7 @@ _REASONS = {
 def storage_error(path: Path, error: OSError) -> StorageError:
     """Return the StorageError that tells the user about `error` at `path`, and what to do."""
     reason = _REASONS.get(error.errno or 0) or (error.strerror or str(error))
-    return StorageError(f"{clean(str(path))}: {reason}")
+    return StorageError(f"{clean(str(path))}: {reason}", full=error.errno in (errno.ENOSPC, errno.EDQUOT))
 
 
 def open_regular(path: str | Path, *, dir_fd: int | None = None) -> BufferedReader:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,15 +41,15 @@ def prepare_run(spec: "RunSpec", preset: str, name: str | None, root: Path, data
     return paths
 
 
-def spawn_trainer(paths: RunPaths, offline: bool = False) -> "subprocess.Popen[bytes]":
+def spawn_trainer(paths: RunPaths, options: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
     """Start the trainer of a prepared run in its own session, with the run's log as its output.
 
-    `offline` keeps it from downloading data. Raises StorageError when the log cannot be written.
+    `options` are those of the command `_train`. Raises StorageError when the log cannot be written.
     """
     log = open_log(paths)
     try:
         return subprocess.Popen(
-            [*TUIDL, "_train", str(paths.directory), *(["--offline"] if offline else [])],
+            [*TUIDL, "_train", str(paths.directory), *options],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     finally:

@@ -90,6 +90,15 @@ class StatusWriter:
         return status
 
 
+def write_end(paths: RunPaths, last: Status, state: FinalState, reason: str, exit_code: int) -> None:
+    """Write how a run has ended whose trainer can no longer do so; `last` is what that wrote last."""
+    ended = last.model_copy(update={
+        "state": state, "reason": reason, "exit_code": exit_code, "heartbeat": last.heartbeat + 1,
+        "updated": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    })  # fmt: skip
+    write_atomic(paths.status, dump_json(ended.model_dump()))
+
+
 def read_status(paths: RunPaths) -> Status | None:
     """Return the status in the file, or None when it is absent, damaged or too large to be one."""
     try:

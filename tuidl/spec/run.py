@@ -147,6 +147,19 @@ class Evaluation(Group):
     )
 
 
+class Checkpoints(Group):
+    """What is kept of a run so that it can go on after whatever ends it."""
+
+    every_seconds: int = setting(
+        60, help="Save all that `tuidl resume` needs so often, and after each evaluation; 0 only then.",
+        unit="seconds", ge=0, le=86_400,
+    )  # fmt: skip
+    keep: int = setting(2, help="How many of the newest are kept, beside the best.", unit="files", ge=2, le=1000)
+    disk_full: Literal["pause", "go-on"] = setting(
+        "pause", help="While the disk is full: wait for space, or train on and lose what cannot be written."
+    )
+
+
 class RunSpec(Group):
     """A whole run. Everything a trainer needs, and all that is needed to repeat it."""
 
@@ -169,6 +182,7 @@ class RunSpec(Group):
     training: Training = Training()
     early_stopping: EarlyStopping = EarlyStopping()
     evaluation: Evaluation = Evaluation()
+    checkpoints: Checkpoints = Checkpoints()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RunSpec":

@@ -1,56 +1,106 @@
-"""Checkpoints: one safetensors file each, with JSON in its header. Nothing on the way in or out can run code."""
+"""Checkpoints: one safetensors file each, with JSON in its header. Nothing on the way in or out can run code.
+
+The tensors of a file: the weights under their own names, `best:` before the names of the best weights so far (absent
+where the best are these), `rest:` before everything else that a run goes on from.
+"""
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from tuidl.errors import StorageError, UsageError
 from tuidl.runs.atomic import sweep_temps, write_atomic
+from tuidl.runs.files import read_capped
+from tuidl.runs.jsonio import dump_json, load_object
 from tuidl.text import clean
+from tuidl.train.events import Checkpoint, Continuation
 
-KEEP = 2  # newest checkpoints beside the best one
-FORMAT = "1"
+FORMAT = 2
+MAX_HEADER = 1 << 20  # bytes
+MAX_FILE = 16 << 30  # bytes
+BEST, REST = "best:", "rest:"
 
 
 @dataclass(frozen=True)
 class Saved:
     """A checkpoint on disk: its tensors on the CPU and what its header says."""
 
-    tensors: dict[str, Tensor]
+    weights: dict[str, Tensor]
+    best_weights: dict[str, Tensor]
+    rest: Continuation
     header: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """How many steps had been taken."""
+        step: int = self.header["step"]
+        return step
+
+
+def name_of(step: int) -> str:
+    """Return the name of the file of a step."""
+    return f"step-{step:09d}.safetensors"
 
 
 class Checkpoints:
     """The checkpoints of one run. A new one is complete on the disk before an old one goes."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, keep: int = 2) -> None:
+        """Keep the newest `keep` sound ones, and the one named `best`."""
+        self.directory, self.keep = directory, keep
         self.best: str | None = None
+        self._damaged: set[str] = set()
         sweep_temps(directory)
 
-    def save(self, step: int, tensors: dict[str, Tensor], header: dict[str, Any], best: bool) -> str:
-        """Write the weights of `step` and return the file's name. Raises StorageError."""
-        name = f"step-{step:09d}.safetensors"
+    def save(self, event: Checkpoint, header: Mapping[str, Any]) -> str:
+        """Write a checkpoint and return the file's name. Raises StorageError."""
+        name = name_of(event.step)
+        tensors = {
+            **event.weights,
+            **{BEST + key: value for key, value in event.best_weights.items()},
+            **{REST + key: value for key, value in event.rest.tensors.items()},
+        }
         held = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
-        data = save(held, {"format": FORMAT, "tuidl": json.dumps({"step": step, **header})})
+        told = {"format": FORMAT, "step": event.step, "metrics": event.metrics, "values": event.rest.values, **header}
+        data = save(held, {"tuidl": dump_json(told).decode()})
         path = self.directory / name
         write_atomic(path, data)
         if path.read_bytes() != data:  # what cannot be read back is no checkpoint, and must not push out one that is
             path.unlink(missing_ok=True)
             raise StorageError(f"{clean(str(path))} does not hold what was written to it; the disk is failing")
-        if best:
+        self._damaged.discard(name)
+        if event.best:
             self.best = name
         self._prune()
         return name
 
+    def newest_sound(self) -> tuple[Saved | None, dict[str, str]]:
+        """Return the newest checkpoint that can be read, and of each newer one by its name why it cannot."""
+        skipped: dict[str, str] = {}
+        for path in reversed(self._files()):
+            try:
+                return read(path), skipped
+            except UsageError as error:
+                skipped[path.name] = str(error)
+        return None, skipped
+
+    def leave(self, names: Iterable[str]) -> None:
+        """Leave damaged files where they are, and count them no longer among those that are kept."""
+        self._damaged.update(names)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.directory.glob("step-*.safetensors"))
+
     def _prune(self) -> None:
-        files = sorted(self.directory.glob("step-*.safetensors"))
-        for path in files[:-KEEP]:
+        sound = [path for path in self._files() if path.name not in self._damaged]
+        for path in sound[: -self.keep]:
             if path.name != self.best:
                 path.unlink(missing_ok=True)
 
@@ -58,10 +108,47 @@ class Checkpoints:
 def read(path: Path) -> Saved:
     """Return the checkpoint at `path`; UsageError when it is absent, damaged or not one of tuidl's."""
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()["tuidl"])
-            if not isinstance(header, dict):
-                raise ValueError("its header is not one of tuidl's")
-            return Saved({name: file.get_tensor(name) for name in file.keys()}, header)  # noqa: SIM118
+        data = read_capped(path, MAX_FILE)
+        header = _header(data)
+        tensors = load(data)
+        rest = {key.removeprefix(REST): value for key, value in tensors.items() if key.startswith(REST)}
+        best = {key.removeprefix(BEST): value for key, value in tensors.items() if key.startswith(BEST)}
+        weights = {key: value for key, value in tensors.items() if not key.startswith((REST, BEST))}
+        return Saved(weights, best, Continuation(rest, header["values"]), header)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"checkpoint {clean(str(path))} cannot be read: {clean(str(error), limit=120)}") from error
+        raise UsageError(f"checkpoint {clean(path.name)} cannot be read: {clean(str(error), limit=120)}") from error
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """Return what tuidl wrote into the header of a safetensors file, looked at before anything else is."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(MAX_HEADER, len(data) - 8):
+        raise ValueError("it is cut short, or its header is too large")
+    told = json.loads(data[8 : 8 + length])["__metadata__"]["tuidl"]
+    header = load_object(told.encode())
+    if header["format"] != FORMAT:
+        raise ValueError(f"it has format {str(header['format'])[:20]!r}, this tuidl reads {FORMAT}")
+    if type(header["step"]) is not int or header["step"] < 0 or not isinstance(header["values"], dict):
+        raise ValueError("its header is not one of tuidl's")
+    return header
+
+
+def all_finite(tensors: Sequence[Tensor]) -> bool:
+    """Return whether every number is finite; waits for the device once."""
+    looked = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+    return bool(torch.stack(looked).all()) if looked else True
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Return the state of torch's own random numbers, which dropout draws from."""
+    states = {"torch.cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["torch.cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_random_state(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Go on with the random numbers of `random_state`, as far as they are of this kind of device."""
+    torch.set_rng_state(states["torch.cpu"])
+    if device.type == "cuda" and "torch.cuda" in states:
+        torch.cuda.set_rng_state(states["torch.cuda"], device)

@@ -82,12 +82,40 @@ class Sampled(Event):
 
 
 @dataclass(frozen=True)
-class Checkpoint(Event):
-    """The weights at this step. Whoever stores them does so before asking for the next event."""
+class Continuation:
+    """What a run goes on from, beside its weights: tensors, and values that JSON can hold."""
 
     tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint(Event):
+    """All of a run at this step. Whoever stores it does so before asking for the next event.
+
+    `best_weights` are empty where the best are those of this very step.
+    """
+
+    weights: dict[str, Tensor]
+    best_weights: dict[str, Tensor]
+    rest: Continuation
     metrics: dict[str, float]
     best: bool
+
+
+@dataclass(frozen=True)
+class Resumed(Event):
+    """The run goes on from the checkpoint `file` of this step, or from its beginning where `file` is empty.
+
+    All that was recorded after this step is superseded. `skipped` says of each newer checkpoint why it is no good,
+    `live` holds the live settings as they are at this step.
+    """
+
+    file: str
+    skipped: dict[str, str]
+    live: dict[str, Any]
+    best_step: int
+    best_metrics: dict[str, float]
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ Pausing is not asking for the next event; cancelling is closing the generator.
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from tuidl.errors import UsageError
@@ -20,6 +21,7 @@ from tuidl.spec.run import RunSpec
 from tuidl.spec.schedules import Position
 from tuidl.text import clean
 from tuidl.train import events
+from tuidl.train.checkpoint import Saved, all_finite, random_state, restore_random_state
 from tuidl.train.events import Event, Report
 from tuidl.train.meter import Meter
 from tuidl.train.tasks.base import Pieces, R, Task
@@ -30,8 +32,15 @@ PAUSE_NAP = 0.05  # seconds between looks at the inbox while paused
 Events = Generator[Event, None, R]
 
 
+_WANTED = {
+    "evaluate-now": "measures on the validation data",
+    "sample-now": "makes samples",
+    "checkpoint": "saves a checkpoint",
+}
+
+
 class Order(Protocol):
-    """A command for the run: `stop`, `pause`, `continue`, `steps`, `set`, `evaluate-now` or `sample-now`."""
+    """A command for the run, one of `tuidl.runs.VERBS`."""
 
     @property
     def id(self) -> str:
@@ -67,7 +76,7 @@ class NoControl:
 
 @dataclass
 class State:
-    """Everything the loop changes while it runs, besides the task: what a resumed run must restore."""
+    """Where the loop is and what it has found; a resumed run restores it, the task and the best weights."""
 
     step: int = 0
     seconds: float = 0.0  # of training and evaluation, pauses left out
@@ -75,42 +84,62 @@ class State:
     best: float = math.inf
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
     stale: int = 0  # evaluations since the best one
     metrics: dict[str, float] = field(default_factory=dict)  # newest value of each
 
 
 def fit(
-    task: Task, spec: RunSpec, control: Control | None = None, clock: Callable[[], float] = time.monotonic
+    task: Task,
+    spec: RunSpec,
+    control: Control | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    saved: Saved | None = None,
 ) -> Iterator[Event]:
-    """Train `task` as `spec` says and yield what happens; the last event is `Finished`."""
-    yield from Fit(task, spec, control or NoControl(), clock).run()
+    """Train `task` as `spec` says and yield what happens; the last event is `Finished`.
+
+    With `saved` go on from there, as if nothing had come between. Raises UsageError where it is of another task.
+    """
+    yield from Fit(task, spec, control or NoControl(), clock, saved).run()
+
+
+def state_of(saved: Saved) -> State:
+    """Return the loop's state in a checkpoint, or UsageError where it is not one."""
+    try:
+        return TypeAdapter(State).validate_python({**saved.rest.values["loop"], "step": saved.step})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"the checkpoint of step {saved.step} does not say where the run was") from error
 
 
 class Fit:
     """One run of the loop. Read `run` first."""
 
-    def __init__(self, task: Task, spec: RunSpec, control: Control, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, task: Task, spec: RunSpec, control: Control, clock: Callable[[], float], saved: Saved | None
+    ) -> None:
         self.task, self.spec, self.control, self.clock = task, spec, control, clock
-        self.meter = Meter(task.columns, task.hardware.device)
-        self.state = State()
+        self.saved = saved
+        self.state = State() if saved is None else state_of(saved)
+        self.best_weights: dict[str, Tensor] = {}
+        self.meter = Meter(task.columns, task.hardware.device, first=self.state.step + 1)
         epochs = spec.training.epochs * task.steps_per_epoch
         self.total = min(epochs, spec.training.max_steps or epochs)
         self.ending: tuple[str, str] | None = None  # status and reason, once the run is to end
         self.paused = False
         self.pause_at: int | None = None  # the step after which to pause
-        self.wanted: list[str] = []  # evaluate-now and sample-now, waiting for the end of the step
-        self._mark = clock()
-        self._drained_at = 0.0  # training seconds
-        self._saved = -1  # step of the newest checkpoint
+        self.wanted: list[str] = []  # evaluate-now and the like, waiting for the end of the step
+        self._mark = self._saved_at = clock()
+        self._drained_at = self.state.seconds
+        self._saved_step = self.state.step if saved else -1  # of the newest checkpoint
 
     def run(self) -> Events[None]:
         """Train epoch by epoch, evaluate after each, and test once with the best weights."""
         yield from self._in_pieces(self.task.prepare())
-        yield events.Started(
-            0, {**self.task.facts(), "steps": self.total, "steps_per_epoch": self.task.steps_per_epoch}
-        )
         state = self.state
+        if self.saved:
+            self._restore(self.saved)
+        yield events.Started(
+            state.step, {**self.task.facts(), "steps": self.total, "steps_per_epoch": self.task.steps_per_epoch}
+        )
         while state.step < self.total and not self.ending:
             epoch, index = divmod(state.step, self.task.steps_per_epoch)
             if index == 0:
@@ -121,6 +150,9 @@ class Fit:
             if self._time_to_drain():
                 yield from self._drain()
                 yield from self._serve()
+                if self._time_to_save():
+                    yield from self._drain(wait=True)
+                    yield from self._save()
             if self._time_to_evaluate(epoch_ends=index + 1 == self.task.steps_per_epoch):
                 yield from self._drain(wait=True)
                 yield from self._evaluate()
@@ -130,6 +162,23 @@ class Fit:
                 yield from self._serve()
         yield from self._drain(wait=True)
         yield from self._finish()
+
+    def _restore(self, saved: Saved) -> None:
+        """Put everything back to where it was at the step of `saved`."""
+        task, device = self.task, self.task.hardware.device
+        epoch, index = divmod(self.state.step, task.steps_per_epoch)
+        try:
+            if index:
+                task.begin_epoch(epoch)
+            task.load(saved.weights)
+            task.restore(saved.rest)
+            restore_random_state(saved.rest.tensors, device)
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise UsageError(
+                f"the checkpoint of step {saved.step} does not fit this run: {clean(str(error), limit=200)}"
+            ) from error
+        self.best_weights = {name: value.to(device) for name, value in (saved.best_weights or saved.weights).items()}
+        self._stop_early()
 
     def _lr_factor(self) -> float:
         at = Position(self.state.step, self.total, self.task.steps_per_epoch, self.state.history)
@@ -144,6 +193,10 @@ class Fit:
 
     def _time_to_drain(self) -> bool:
         return self.meter.full or self.clock() - self._mark >= DRAIN_EVERY
+
+    def _time_to_save(self) -> bool:
+        every = self.spec.checkpoints.every_seconds
+        return every > 0 and self.clock() - self._saved_at >= every and self.state.step > self._saved_step
 
     def _time_to_evaluate(self, epoch_ends: bool) -> bool:
         step, every = self.state.step, self.spec.evaluation.every_steps
@@ -166,7 +219,9 @@ class Fit:
                 step, name = min(broken)
                 self.ending = (
                     "diverged",
-                    f"{name} is not finite at step {step}; the weights are those of step {step - 1}",
+                    f"{name} is not finite at step {step}; the weights are those of step {step - 1}. "
+                    f"Usual cause: the learning rate ({block.columns['lr'][step - block.first]:g}) is too high; "
+                    "lower optimizer.lr or set regularization.clip_norm=1",
                 )
 
     def _serve(self) -> Events[None]:
@@ -208,11 +263,11 @@ class Fit:
                 return self._step(command.arguments["count"])
             case "set":
                 return (yield from self._set(command.arguments["key"], command.arguments["value"]))
-            case "evaluate-now" | "sample-now":
+            case "evaluate-now" | "sample-now" | "checkpoint":
                 if self.ending or self.state.step >= self.total:
                     raise UsageError("the run is ending")
                 self.wanted.append(command.verb)
-                return "begins after this step"
+                return f"{_WANTED[command.verb]} after this step"
             case verb:
                 raise UsageError(f"{verb!r} is no command for a run")
 
@@ -238,10 +293,14 @@ class Fit:
     def _do_wanted(self) -> Events[None]:
         while self.wanted and not self.ending:
             wanted = self.wanted.pop(0)
-            if wanted == "sample-now":
-                yield from self._sample(asked=True)
-            else:
-                yield from self._evaluate(scheduled=False)
+            match wanted:
+                case "sample-now":
+                    yield from self._sample(asked=True)
+                case "evaluate-now":
+                    yield from self._evaluate(scheduled=False)
+                case "checkpoint":
+                    yield from self._drain(wait=True)
+                    yield from self._save()
 
     def _in_pieces(self, work: Pieces[R]) -> Events[R | None]:
         """Do long work piece by piece, alive and obedient in between; return its result, or None when told to stop."""
@@ -275,9 +334,8 @@ class Fit:
         yield from self._sample()
         if scheduled:
             if better:
-                state.best_weights = {name: value.detach().clone() for name, value in self.task.state().items()}
-            yield events.Checkpoint(state.step, self.task.state(), dict(report.metrics), best=better)
-            self._saved = state.step
+                self.best_weights = {name: value.detach().clone() for name, value in self.task.state().items()}
+            yield from self._save(report.metrics, best=better)
         yield events.StateChanged(state.step, "paused" if self.paused else "running")
 
     def _judge(self, report: Report) -> bool:
@@ -291,13 +349,33 @@ class Fit:
             state.best, state.best_step, state.best_metrics, state.stale = value, state.step, dict(report.metrics), 0
         else:
             state.stale += 1
-        if stop.patience and state.stale >= stop.patience and not self.ending:
+        self._stop_early()
+        return better
+
+    def _stop_early(self) -> None:
+        """End the run where the deciding metric has not improved for long enough."""
+        stale, patience = self.state.stale, self.spec.early_stopping.patience
+        if patience and stale >= patience and not self.ending:
             self.ending = (
                 "completed",
-                f"early stopping: {self.spec.metric} has not improved in {state.stale} evaluations; "
-                f"best at step {state.best_step}",
+                f"early stopping: {self.spec.metric} has not improved in {stale} evaluations; "
+                f"best at step {self.state.best_step}",
             )
-        return better
+
+    def _save(self, metrics: Mapping[str, float] | None = None, best: bool = False) -> Events[None]:
+        """Hand out all of the run for a checkpoint; numbers that are not finite never reach one."""
+        state, task = self.state, self.task
+        if self.ending and self.ending[0] == "diverged":
+            return
+        weights, rest = task.state(), task.saved()
+        if not all_finite([*weights.values(), *rest.tensors.values()]):
+            yield events.Warned(state.step, "no checkpoint is written: some numbers are not finite any more")
+            return
+        rest.tensors.update(random_state(task.hardware.device))
+        rest.values["loop"] = vars(state)
+        older_best = {} if best or state.best_step == state.step else self.best_weights
+        yield events.Checkpoint(state.step, weights, older_best, rest, dict(metrics or {}), best)
+        self._saved_step, self._saved_at = state.step, self.clock()
 
     def _sample(self, asked: bool = False) -> Events[None]:
         report = yield from self._in_pieces(self.task.sample())
@@ -309,10 +387,10 @@ class Fit:
     def _finish(self) -> Events[None]:
         status, reason = self.ending or ("completed", "all steps done")
         state = self.state
-        if status == "stopped" and state.step != self._saved:
-            yield events.Checkpoint(state.step, self.task.state(), {}, best=False)
-        if status == "completed" and state.best_weights:
-            self.task.load(state.best_weights)
+        if status == "stopped" and state.step != self._saved_step:
+            yield from self._save()
+        if status == "completed" and self.best_weights:
+            self.task.load(self.best_weights)
             report = yield from self._in_pieces(self.task.test())
             if report:
                 state.metrics |= report.metrics

@@ -26,7 +26,8 @@ class Meter:
     On a GPU, `drain` starts a copy that does not wait and returns the rows of the copy before it, if that has arrived.
     """
 
-    def __init__(self, columns: Sequence[str], device: torch.device) -> None:
+    def __init__(self, columns: Sequence[str], device: torch.device, first: int = 1) -> None:
+        """`first` is the number of the first step that will be written."""
         self.columns = tuple(columns)
         pinned = device.type == "cuda"
         self._ring = torch.zeros(CAPACITY, len(self.columns), device=device)
@@ -34,7 +35,7 @@ class Meter:
         self._arrived = torch.cuda.Event() if pinned else None
         self._in_flight: tuple[int, int, list[float]] | None = None  # first step, rows, learning rates
         self._rates: list[float] = []
-        self._first = 1
+        self._first = first
 
     @property
     def full(self) -> bool:

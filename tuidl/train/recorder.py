@@ -1,48 +1,111 @@
 """Writes the stream of events into the run directory, so that any viewer finds everything there."""
 
+import contextlib
 import json
 import math
+import os
 import time
+from collections.abc import Callable
 from functools import singledispatchmethod
 from typing import Any
 
-from tuidl.runs import Best, RunPaths, RunWriter
+from tuidl.errors import StorageError
+from tuidl.runs import Best, RunPaths, RunWriter, write_atomic
+from tuidl.runs.ownership import Claim
 from tuidl.spec.load import with_live_change
 from tuidl.spec.run import RunSpec
 from tuidl.train import events
-from tuidl.train.checkpoint import Checkpoints
+from tuidl.train.checkpoint import Checkpoints, name_of
 from tuidl.train.events import Event, Report
 
 STATUS_EVERY = 1.0  # seconds between heartbeats
 SYNC_EVERY = 2.0  # seconds between waits for the disk, which also make other hosts see what was written
+FULL_NAP = 0.5  # seconds between attempts to write while the disk is full
+RESERVE = 64 << 10  # bytes held back, so that a full disk has room to say that it is full
 
 
 class Recorder:
-    """The trainer's pen. Every method may raise StorageError."""
+    """The trainer's pen. Every method may raise StorageError, and OwnershipError once another trainer has the run.
 
-    def __init__(self, paths: RunPaths, spec: RunSpec) -> None:
+    While the disk is full, `record` waits for space or leaves out what cannot be written, as the spec says, and ends
+    the wait with the StorageError when `give_up` says so.
+    """
+
+    def __init__(
+        self, paths: RunPaths, spec: RunSpec, claim: Claim | None = None, give_up: Callable[[], bool] = lambda: False
+    ) -> None:
         self.writer = RunWriter(paths)
-        self.checkpoints = Checkpoints(paths.checkpoints)
-        self.spec = spec
+        self.checkpoints = Checkpoints(paths.checkpoints, spec.checkpoints.keep)
+        self.spec, self._claim, self._give_up = spec, claim, give_up
+        self._reserve = paths.directory / "reserve"
         self.elapsed = 0.0
         self._stored: list[str] = []
         self._latest: dict[str, float] = {}
         self._best: Best | None = None
         self._steps_per_epoch = 1
         self._status_at = self._sync_at = time.monotonic()
+        self._unwritten = 0  # events left out since the disk was last known to be full
         self.status(state="starting")
+        self._hold_back()
 
     def record(self, event: Event) -> list[str]:
         """Write `event`, and a heartbeat or a sync where one is due; return the files written for it."""
         self._stored = []
-        self._write(event)
+        try:
+            self._write(event)
+            self._renew(event.step)
+            if self._unwritten:
+                self._tell_of_gap(event.step, f"the disk was full: {self._unwritten} records were not written")
+                self._unwritten = 0
+                self._hold_back()
+        except StorageError as error:
+            if not error.full:
+                raise
+            self._without_space(event, error)
+        return self._stored
+
+    def _renew(self, step: int) -> None:
         now = time.monotonic()
         if now - self._status_at >= STATUS_EVERY:
-            self.status(step=event.step)
+            self.status(step=step)
         if now - self._sync_at >= SYNC_EVERY:
             self._sync_at = now
+            if self._claim:
+                self._claim.check()
             self.writer.sync()
-        return self._stored
+
+    def _without_space(self, event: Event, error: StorageError) -> None:
+        """Wait until there is space again and write `event` then, or go on without it."""
+        self._reserve.unlink(missing_ok=True)  # room for a status that says so
+        waits = self.spec.checkpoints.disk_full == "pause" or isinstance(event, events.Finished)
+        state, since = self.writer.status.current.state, time.monotonic()
+        with contextlib.suppress(StorageError):
+            self.status(state="paused" if waits else state, reason=str(error), step=event.step)
+        if not waits:
+            self._unwritten += 1
+            return
+        while True:
+            if self._give_up():
+                raise error
+            time.sleep(FULL_NAP)
+            try:
+                self._stored = []
+                self._hold_back()
+                self._write(event)
+                break
+            except StorageError as again:
+                if not again.full:
+                    raise
+        self._tell_of_gap(event.step, f"the disk was full: the run waited {time.monotonic() - since:.0f} s for space")
+        self.status(state=state, reason="", step=event.step)
+
+    def _tell_of_gap(self, step: int, text: str) -> None:
+        self.writer.event("warning", step, elapsed=self.elapsed, text=text)
+
+    def _hold_back(self) -> None:
+        """Take some space that a full disk can be told with."""
+        if not self._reserve.exists():
+            write_atomic(self._reserve, os.urandom(RESERVE), durable=False)  # random, for disks that compress
 
     def status(self, **changes: Any) -> None:
         """Replace the status."""
@@ -57,8 +120,10 @@ class Recorder:
         self.status(state="failed", reason=reason, exit_code=exit_code)
 
     def close(self) -> None:
-        """Close the logs."""
+        """Close the logs and give back what was held back."""
         self.writer.close()
+        with contextlib.suppress(OSError):
+            self._reserve.unlink(missing_ok=True)
 
     def _event(self, kind: str, event: Event, **fields: Any) -> None:
         self.writer.event(kind, event.step, elapsed=self.elapsed, **fields)
@@ -86,6 +151,15 @@ class Recorder:
             total_steps=event.facts["steps"],
             total_epochs=math.ceil(event.facts["steps"] / self._steps_per_epoch),
         )
+
+    @_write.register
+    def _(self, event: events.Resumed) -> None:
+        self.checkpoints.leave(event.skipped)
+        if event.best_step:
+            metric, name = self.spec.metric, name_of(event.best_step)
+            self._best = Best(metric=metric, value=event.best_metrics[metric], step=event.best_step, checkpoint=name)
+            self.checkpoints.best = name
+        self._event("resumed", event, file=event.file, skipped=list(event.skipped.values()), live=event.live)
 
     @_write.register
     def _(self, event: events.Metrics) -> None:
@@ -125,9 +199,10 @@ class Recorder:
 
     @_write.register
     def _(self, event: events.Checkpoint) -> None:
+        if self._claim:
+            self._claim.check()
         self.writer.sync()  # no checkpoint is newer than the metrics that lead to it
-        header = {"metrics": event.metrics, "spec": self.spec.model_dump(mode="json")}
-        name = self.checkpoints.save(event.step, event.tensors, header, event.best)
+        name = self.checkpoints.save(event, {"spec": self.spec.model_dump(mode="json")})
         if event.best and self._best:
             self._best = self._best.model_copy(update={"checkpoint": name})
         self._stored.append(f"checkpoints/{name}")

@@ -12,20 +12,22 @@ import numpy
 import torch
 
 import tuidl
-from tuidl.errors import DeviceError, DivergedError, StorageError, TuidlError
+from tuidl.errors import DeviceError, DivergedError, OwnershipError, StorageError, TuidlError
 from tuidl.runs import Inbox, RunPaths, read_spec
 from tuidl.runs.control import Command, Refused
+from tuidl.runs.ownership import Claim
+from tuidl.runs.ownership import claim as claim_run
 from tuidl.spec import RunSpec, validate
 from tuidl.spec.tasks import TASKS
 from tuidl.text import clean
 from tuidl.train import events
-from tuidl.train.data.fetch import Progress
 from tuidl.train.data.load import load
 from tuidl.train.device import Hardware, choose
 from tuidl.train.events import Event
 from tuidl.train.loop import fit
 from tuidl.train.models.layers import resolve
 from tuidl.train.recorder import Recorder
+from tuidl.train.resume import Past, Wishes, look_back
 from tuidl.train.tasks.base import Task
 
 Listener = Callable[[Event, Sequence[str]], None]  # an event, and the files that were written for it
@@ -36,6 +38,7 @@ class Door:
 
     def __init__(self, paths: RunPaths) -> None:
         self.signal: int | None = None  # set by a signal handler; the loop then stops with a checkpoint
+        self.save = False  # set by a signal handler; the loop then writes a checkpoint and goes on
         self.open = False  # whether the loop is running and will look at `signal`
         self._inbox = Inbox(paths)
         self._told = False
@@ -46,30 +49,43 @@ class Door:
             Command(item.id, f"refused: {item.reason}") if isinstance(item, Refused) else item
             for item in self._inbox.poll()
         ]
+        if self.save:
+            self.save = False
+            found.append(Command("signal-save", "checkpoint"))
         if self.signal is not None and not self._told:
             self._told = True
             found.append(Command(f"signal-{self.signal}", "stop"))
         return found
 
 
-def conduct(
-    paths: RunPaths, listen: Listener, door: Door, progress: Progress | None = None, download: bool = True
-) -> int:
+def conduct(paths: RunPaths, listen: Listener, door: Door, wishes: Wishes = Wishes()) -> int:  # noqa: B008 - frozen
     """Carry out the run in `paths` and return its exit code; `listen` is told each event after it is recorded.
 
     Raises TuidlError, with its exit code, for everything a user can meet; the run directory then says `failed` and why.
     """
     asked = read_spec(paths)
-    spec = validate(asked["spec"], where=str(paths.spec))
-    recorder = Recorder(paths, spec)
+    claim = claim_run(paths, wishes.take_over)
     try:
-        for event in _train(paths, spec, asked.get("data_dir"), door, recorder, progress, download):
+        return _conduct(paths, asked, listen, door, wishes, claim)
+    finally:
+        with contextlib.suppress(StorageError):
+            claim.release()
+
+
+def _conduct(paths: RunPaths, asked: dict[str, Any], listen: Listener, door: Door, wishes: Wishes, claim: Claim) -> int:
+    past = look_back(paths, asked, wishes) if wishes.resume else None
+    spec = past.spec if past else validate(asked["spec"], where=str(paths.spec))
+    recorder = Recorder(paths, spec, claim, give_up=lambda: door.signal is not None)
+    try:
+        for event in _train(asked, spec, past, door, recorder, wishes):
             listen(event, recorder.record(event))
             if isinstance(event, events.Finished):
                 finished = event
         code = _exit_code(finished.status, door)
         recorder.status(state=finished.status, reason=finished.reason, step=finished.step, exit_code=code)
         return code
+    except OwnershipError:
+        raise  # the run is another's, and so is its status
     except BaseException as error:
         known = translate(error)
         _log(paths, error)
@@ -83,18 +99,17 @@ def conduct(
 
 
 def _train(
-    paths: RunPaths,
-    spec: RunSpec,
-    data_dir: str | None,
-    door: Door,
-    recorder: Recorder,
-    progress: Progress | None,
-    download: bool,
+    asked: dict[str, Any], spec: RunSpec, past: Past | None, door: Door, recorder: Recorder, wishes: Wishes
 ) -> Iterator[Event]:
     hardware = choose(spec.device, spec.precision, spec.training.threads)
-    directory = Path(data_dir) if data_dir else None
-    data = load(spec.data, directory=directory, device=hardware.device, progress=progress, download=download)
+    directory = Path(asked["data_dir"]) if asked.get("data_dir") else None
+    data = load(
+        spec.data, directory=directory, device=hardware.device, progress=wishes.progress, download=wishes.download
+    )
     origin = data.origin
+    if past:
+        past.check_data(origin.files)
+        yield from past.events(hardware)
     recorder.writer.complete_spec(
         {
             "device": {
@@ -108,11 +123,12 @@ def _train(
             "data": dataclasses.asdict(origin),
         }
     )
-    if origin.stand_in:
+    saved = past.saved if past else None
+    if origin.stand_in and not saved:
         yield events.Warned(0, origin.reason)
     task = build_task(spec, data, hardware)
     door.open = True
-    yield from (_with_hardware(event, hardware, data) for event in fit(task, spec, door))
+    yield from (_with_hardware(event, hardware, data) for event in fit(task, spec, door, saved=saved))
 
 
 def build_task(spec: RunSpec, data: Any, hardware: Hardware) -> Task:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tuidl.spec.optimizers import Optimizer as OptimizerSpec
 from tuidl.spec.regularizers import REGULARIZERS, Regularization
 from tuidl.spec.run import RunSpec
+from tuidl.train.events import Continuation
 from tuidl.train.models.layers import resolve
 
 RATIO_EVERY = 16  # steps between measurements of the update/weight ratio, which needs a copy of the weights
@@ -63,6 +64,33 @@ class Updater:
         for parameter in parameters:
             if state := optimizer.state.get(parameter):
                 state.setdefault("momentum_buffer", torch.zeros_like(parameter))
+
+    def saved(self, prefix: str) -> Continuation:
+        """Return what the next step needs beside the weights, the names of tensors beginning with `prefix`."""
+        tensors = {f"{prefix}update_ratio": self.update_ratio}
+        values: dict[str, Any] = {f"{prefix}steps": self.steps}
+        for number, optimizer in enumerate(self._optimizers):
+            for index, state in optimizer.state_dict()["state"].items():
+                for name, value in state.items():
+                    where = tensors if isinstance(value, Tensor) else values
+                    where[f"{prefix}{number}.{index}.{name}"] = value
+        return Continuation(tensors, values)
+
+    def restore(self, prefix: str, saved: Continuation) -> None:
+        """Go on from what `saved` returned. Raises KeyError or ValueError where it is of another optimizer."""
+        self.update_ratio = saved.tensors[f"{prefix}update_ratio"].to(self.update_ratio)
+        self.steps = int(saved.values[f"{prefix}steps"])
+        for number, optimizer in enumerate(self._optimizers):
+            state: dict[int, dict[str, Any]] = {}
+            for key, value in {**saved.tensors, **saved.values}.items():
+                if key.startswith(f"{prefix}{number}."):
+                    index, _, name = key.removeprefix(f"{prefix}{number}.").partition(".")
+                    state.setdefault(int(index), {})[name] = value
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            for parameter, held in optimizer.state.items():  # fused kernels take for granted that both lie alike
+                for name, value in held.items():
+                    if isinstance(value, Tensor) and value.shape == parameter.shape:
+                        held[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
     def penalty(self) -> Tensor:
         """Return what the regularizers add to the loss, a scalar."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from tuidl.errors import TuidlError
@@ -83,9 +84,7 @@ class Companion:
                 return
             except (TimeoutError, CompanionError):
                 await line.end("it did not become a trainer")  # before another comes: a run has one
-        from tuidl.runs.launch import spawn_trainer  # takes a moment to load
-
-        _reap(await asyncio.to_thread(spawn_trainer, paths, offline))
+        await start_trainer(paths, ["--offline"] if offline else [])
 
     async def close(self) -> None:
         """End the process, unless it has been told to train."""
@@ -237,6 +236,13 @@ async def _connect(process: "subprocess.Popen[bytes]", answers: asyncio.StreamRe
     source, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(answers), process.stdout)
     sink, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
     return source, sink
+
+
+async def start_trainer(paths: "RunPaths", options: Sequence[str]) -> None:
+    """Start a trainer that has nothing prepared, with the options of `_train`. Raises StorageError."""
+    from tuidl.runs.launch import spawn_trainer  # takes a moment to load
+
+    _reap(await asyncio.to_thread(spawn_trainer, paths, options))
 
 
 def _reap(process: "subprocess.Popen[bytes]") -> None:

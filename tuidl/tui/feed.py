@@ -100,13 +100,15 @@ class Feed:
         match event["event"]:
             case "started":
                 self._facts = dict(event)
+            case "resumed":
+                self._forget_after(step, dict(event["live"]))
             case "evaluation":
                 for name, value in dict(event["metrics"]).items():
                     self._points[str(name)].append((step, elapsed, as_float(value)))
             case "change":
                 change = Change(step, elapsed, str(event["key"]), event["before"], event["after"])
                 self._changes.append(change)
-                self._apply(change)
+                self._apply(change.key, change.after)
         for item in event.get("artifacts", ()):
             stem = item["path"].partition("/")[2].partition("-")[0].partition(".")[0]
             kind = stem if item.get("kind") == "grid" else str(item.get("kind"))
@@ -114,11 +116,21 @@ class Feed:
             known.append(Artifact(kind, step, elapsed, str(item["path"]), dict(item)))
             del known[:-MOST_ARTIFACTS]
 
-    def _apply(self, change: Change) -> None:
+    def _forget_after(self, step: int, live: Mapping[str, Any]) -> None:
+        """Let go what a resumed run has left behind, and put the live settings back to what they were then."""
+        for name, rows in self._points.items():
+            self._points[name] = [row for row in rows if row[0] <= step]
+        for kind, items in self._artifacts.items():
+            self._artifacts[kind] = [item for item in items if item.step <= step]
+        self._changes = [change for change in self._changes if change.step <= step]
+        for key, value in live.items():
+            self._apply(str(key), value)
+
+    def _apply(self, key: str, value: Any) -> None:
         if self._spec is not None:
-            value = list(change.after) if isinstance(change.after, list | tuple) else change.after
+            text = str(list(value) if isinstance(value, list | tuple) else value)
             with contextlib.suppress(TuidlError):  # of another version; the curves still show where it was
-                self._spec = with_live_change(self._spec, change.key, str(value))
+                self._spec = with_live_change(self._spec, key, text)
 
     def _read_metrics(self) -> None:
         deadline = time.monotonic() + BUDGET

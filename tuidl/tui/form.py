@@ -24,7 +24,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {  # title: groups and single settings, i
     "Optimizer": ("optimizer",),
     "Regularization": ("regularization",),
     "Schedule": ("schedule",),
-    "Training": ("training", "device", "precision", "seed", RUN_NAME, "early_stopping", "evaluation"),
+    "Training": ("training", "device", "precision", "seed", RUN_NAME, "early_stopping", "evaluation", "checkpoints"),
 }
 HIDDEN = ("about", "task")  # the text of the preset, and what a form cannot change without changing everything else
 _TASKS_OF = {  # what only some tasks read; everything else is read by all

@@ -37,8 +37,8 @@ class Frames:
     def reduce(self, update: CompositorUpdate) -> CompositorUpdate | None:
         """Return what is new in `update`, None when nothing is; from now on the terminal is believed to show it."""
         if isinstance(update, LayoutUpdate):
-            x = update.region.x
-            pieces = ((x, y, Strip.join(cells)) for y, cells in enumerate(update.strips, update.region.y))
+            left, top = update.region.offset
+            pieces: Iterable[Piece] = ((left, y, Strip.join(cells)) for y, cells in enumerate(update.strips, top))
         elif isinstance(update, ChopsUpdate):
             pieces = _pieces(update)
         else:

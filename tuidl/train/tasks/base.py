@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tuidl.spec.run import RunSpec
 from tuidl.train.device import Hardware
-from tuidl.train.events import Report
+from tuidl.train.events import Continuation, Report
 from tuidl.train.updater import Updater
 
 R = TypeVar("R")
@@ -58,6 +58,17 @@ class Task(Protocol):
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Put the weights back."""
+        ...
+
+    def saved(self) -> Continuation:
+        """Return all that the next step depends on beside the weights: optimizers, random states, memories."""
+        ...
+
+    def restore(self, saved: Continuation) -> None:
+        """Go on from what `saved` returned, within the epoch that has been begun.
+
+        Raises KeyError, ValueError or RuntimeError where it is not of this task.
+        """
         ...
 
     def facts(self) -> dict[str, Any]:
@@ -112,6 +123,14 @@ class OneModel:
     def load(self, state: dict[str, Tensor]) -> None:
         """Put the weights back."""
         self.model.load_state_dict(state)
+
+    def saved(self) -> Continuation:
+        """Return the state of the optimizer."""
+        return self.updater.saved("optimizer.")
+
+    def restore(self, saved: Continuation) -> None:
+        """Put the optimizer's state back."""
+        self.updater.restore("optimizer.", saved)
 
     @property
     def parameters(self) -> int:

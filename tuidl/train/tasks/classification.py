@@ -13,7 +13,7 @@ from tuidl.spec.run import RunSpec
 from tuidl.train.data.augment import augment
 from tuidl.train.data.load import ImageData, ImageSplit, order
 from tuidl.train.device import Hardware
-from tuidl.train.events import Artifact, Report
+from tuidl.train.events import Artifact, Continuation, Report
 from tuidl.train.models.classifiers import Classifier
 from tuidl.train.models.layers import resolve
 from tuidl.train.tasks.base import OneModel, Pieces
@@ -155,6 +155,17 @@ class Classification(OneModel):
         if len(worst):
             found.append(grid("worst", self.data.val.images[worst], columns=8))
         return found
+
+    def saved(self) -> Continuation:
+        """Return the states of the optimizer and of the augmentation's random numbers."""
+        saved = super().saved()
+        saved.tensors["random"] = self.random.get_state()
+        return saved
+
+    def restore(self, saved: Continuation) -> None:
+        """Put both back."""
+        super().restore(saved)
+        self.random.set_state(saved.tensors["random"])
 
     def facts(self) -> dict[str, Any]:
         """Return the size of model and data."""

@@ -14,7 +14,7 @@ from tuidl.spec.run import RunSpec
 from tuidl.train.data.augment import augment
 from tuidl.train.data.load import ImageData, ImageSplit, order
 from tuidl.train.device import Hardware
-from tuidl.train.events import Artifact, Report
+from tuidl.train.events import Artifact, Continuation, Report
 from tuidl.train.losses import NonSaturating
 from tuidl.train.models.adversarial import Discriminator, Generator
 from tuidl.train.models.layers import resolve
@@ -209,6 +209,18 @@ class Gan:
         for part, model in self._parts().items():
             own = {key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")}
             model.load_state_dict(own)
+
+    def saved(self) -> Continuation:
+        """Return the states of both optimizers and of the noise."""
+        generator, discriminator = self.g_updater.saved("generator."), self.d_updater.saved("discriminator.")
+        tensors = {**generator.tensors, **discriminator.tensors, "random": self.random.get_state()}
+        return Continuation(tensors, {**generator.values, **discriminator.values})
+
+    def restore(self, saved: Continuation) -> None:
+        """Put them back."""
+        self.g_updater.restore("generator.", saved)
+        self.d_updater.restore("discriminator.", saved)
+        self.random.set_state(saved.tensors["random"])
 
     def _parts(self) -> dict[str, torch.nn.Module]:
         return {"generator": self.generator, "discriminator": self.discriminator}

@@ -14,7 +14,7 @@ from tuidl.spec.models import Recurrent
 from tuidl.spec.run import RunSpec
 from tuidl.train.data.load import TextData, order
 from tuidl.train.device import Hardware
-from tuidl.train.events import Artifact, Report
+from tuidl.train.events import Artifact, Continuation, Report
 from tuidl.train.models.layers import resolve
 from tuidl.train.models.recurrent import CharRNN
 from tuidl.train.tasks.base import OneModel, Pieces
@@ -146,6 +146,18 @@ class Language(OneModel):
         samples = [{"temperature": heat, "text": text} for heat, text in zip(settings.temperatures, texts, strict=True)]
         content = json.dumps({"prompt": prompt, "samples": samples}).encode()
         return Report({}, (Artifact("text.json", content, {"kind": "text"}),))
+
+    def saved(self) -> Continuation:
+        """Return the optimizer's state and the memory that is carried to the next step."""
+        saved = super().saved()
+        saved.tensors.update({f"memory.{index}": part for index, part in enumerate(self.memory)})
+        return saved
+
+    def restore(self, saved: Continuation) -> None:
+        """Put both back."""
+        super().restore(saved)
+        fresh = self.model.start(self.streams)
+        self.memory = tuple(saved.tensors[f"memory.{index}"].to(part) for index, part in enumerate(fresh))
 
     def facts(self) -> dict[str, Any]:
         """Return the size of model and data."""

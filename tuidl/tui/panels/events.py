@@ -27,6 +27,7 @@ TOLD: dict[str, tuple[str, Callable[[Event], str]]] = {
         "▶",
         lambda event: f"training begins: {event.get('parameters', '?'):,} parameters on {event['device']}",
     ),
+    "resumed": ("▶", lambda event: f"goes on from step {event['step']}" + ("" if event["file"] else ", its beginning")),
     "evaluation": ("●", _evaluation),
     "change": ("┊", lambda event: f"{event['key']} {event['before']} → {event['after']}"),
     "warning": ("!", lambda event: str(event["text"])),

@@ -20,6 +20,7 @@ from tuidl.errors import TuidlError
 from tuidl.runs import RunPaths, kill, send
 from tuidl.tui.arrangement import LOG, PANELS, arrange
 from tuidl.tui.budget import Budget
+from tuidl.tui.companion import start_trainer
 from tuidl.tui.feed import Feed
 from tuidl.tui.keybar import KeyBar
 from tuidl.tui.knobs import as_text, undo_of
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 IDLE = 1.0  # seconds between looks at a run that does not train
 DEAF = 15.0  # seconds until a run that has not answered a command is said to be silent
-STEERING = ("pause", "steps", "knobs", "evaluate", "sample", "undo", "stop", "kill")
+RESUMABLE = ("stopped", "diverged", "failed", "lost")
 
 
 class DashboardScreen(Screen[None]):
@@ -57,6 +58,7 @@ class DashboardScreen(Screen[None]):
         Binding("tab", "walk(1)", "Panel", id="panel.next", tooltip="To the next panel."),
         Binding("shift+tab", "walk(-1)", "Panel before", id="panel.before", show=False, tooltip="To the panel before."),
         Binding("k", "knobs", "Knobs", id="run.knobs", tooltip="Change learning rate, dropout and the like, live."),
+        Binding("R", "resume", "Resume", id="run.resume", tooltip="Go on from the newest checkpoint."),
         Binding("z", "maximise", "Full", id="panel.maximise", tooltip="The panel in focus alone, or all again."),
         Binding("q", "leave", "Leave", id="run.leave", tooltip="Leave the screen; the run goes on training."),
         Binding("h,escape", "home", "Home", id="go.home", tooltip="All presets and runs; the run goes on training."),
@@ -286,6 +288,8 @@ class DashboardScreen(Screen[None]):
         """Offer only what can be done now."""
         snapshot = self.snapshot
         live = snapshot is not None and snapshot.live
+        if action == "resume":
+            return snapshot is not None and snapshot.state in RESUMABLE
         if action in ("pause", "go_on", "steps", "knobs", "command", "stop", "kill", "undo"):
             if not live:
                 return False
@@ -336,8 +340,8 @@ class DashboardScreen(Screen[None]):
     async def action_stop(self) -> None:
         """Ask, then end the run in order."""
         sentence = (
-            "The run ends after its present step, and a checkpoint is written. Everything stays in its directory, but "
-            "training cannot go on from here."
+            "The run ends after its present step, and a checkpoint is written. Everything stays in its directory, and "
+            "R goes on from there."
         )
         if await self.app.push_screen_wait(Confirm("stop", sentence, "stop this run")):
             self.command("stop")
@@ -346,12 +350,27 @@ class DashboardScreen(Screen[None]):
     async def action_kill(self) -> None:
         """Ask, then end the trainer at once."""
         sentence = (
-            "The trainer is ended at once, in the middle of whatever it does. No checkpoint is written: everything "
-            "since the last one is lost. Use this only when it does not react to stop."
+            "The trainer is ended at once, in the middle of whatever it does. No checkpoint is written: R then goes "
+            "on from the last one. Use this only when it does not react to stop."
         )
         if await self.app.push_screen_wait(Confirm("kill", sentence, "kill the trainer")):
             try:
                 self.tuidl.tell(await asyncio.to_thread(kill, self.paths))
+            except TuidlError as error:
+                self.tuidl.tell(str(error), wrong=True)
+
+    @work(group="dialog", exclusive=True)
+    async def action_resume(self) -> None:
+        """Ask, then go on with a run that has ended."""
+        options, calmer = ["--resume"], ""
+        if self.snapshot and self.snapshot.spec and self.snapshot.state == "diverged":
+            lr = self.snapshot.spec.optimizer.lr / 10
+            options.append(f"--set=optimizer.lr={lr:g}")
+            calmer = f" As it has diverged, the learning rate becomes {lr:g}, a tenth of what it was."
+        sentence = "The run goes on from its newest checkpoint, as if it had not ended; what came after that is redone."
+        if await self.app.push_screen_wait(Confirm("resume", sentence + calmer, "go on training")):
+            try:
+                await start_trainer(self.paths, options)
             except TuidlError as error:
                 self.tuidl.tell(str(error), wrong=True)
 
