@@ -436,6 +436,21 @@ async def test_no_storm_of_keys_breaks_a_screen(seed: int, make_run: MakeRun, mo
         assert shown(pilot.app).strip()
 
 
+async def test_two_sizes_that_wait_for_one_screen_do_not_answer_each_other_for_ever(make_run: MakeRun) -> None:
+    async with program("home", SIZES[1], make_run) as pilot:
+        behind = pilot.app.screen
+        await confirm(pilot)
+        await pilot.pause()
+        for _ in range(3):
+            for size in (Size(80, 24), Size(100, 30)):
+                behind.post_message(events.Resize(size, size))
+        laid_out = []
+        refresh = behind._refresh_layout
+        behind._refresh_layout = lambda *size, **more: laid_out.append(size) or refresh(*size, **more)  # type: ignore[method-assign]
+        await asyncio.sleep(0.5)
+        assert len(laid_out) < 20
+
+
 async def test_a_terminal_without_room_is_left_alone(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     async with program("home", SIZES[1], make_run) as pilot:
         sent = []

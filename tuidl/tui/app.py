@@ -26,7 +26,8 @@ from tuidl.tui import terminal, themes
 from tuidl.tui.companion import Companion
 from tuidl.tui.frames import Frames
 from tuidl.tui.link import Link
-from tuidl.tui.screens.dialogs import ClosesOnce, Help
+from tuidl.tui.screens.behaviour import ClosesOnce, Settles
+from tuidl.tui.screens.dialogs import Help
 from tuidl.tui.screens.home import HomeScreen
 from tuidl.tui.settings import load_settings, save_settings, settings_path
 
@@ -46,7 +47,11 @@ def is_small(size: Size) -> bool:
     return size.width < SMALLEST[0] or size.height < SMALLEST[1]
 
 
-class TooSmall(Screen[None]):
+class Ground(Settles, Screen[None]):
+    """Lies below all other screens."""
+
+
+class TooSmall(Settles, Screen[None]):
     """Stands in front of everything while the terminal is too small to show anything else."""
 
     def compose(self) -> Iterable[Static]:
@@ -106,6 +111,10 @@ class TuidlApp(App[int]):
     def _write(self, text: str) -> None:
         if self._driver is not None and not self.is_headless:  # Textual has no public way to ask the terminal
             self._driver.write(text)
+
+    def get_default_screen(self) -> Screen[Any]:
+        """Return what lies below all screens."""
+        return Ground(id="_default")
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
         """Send of a frame only what differs from the one before; Textual has no public place for that."""

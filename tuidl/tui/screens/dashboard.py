@@ -31,6 +31,7 @@ from tuidl.tui.panels.matrix import ConfusionPanel
 from tuidl.tui.panels.panel import Panel
 from tuidl.tui.panels.registry import panels_of
 from tuidl.tui.panels.statusbar import StatusBar
+from tuidl.tui.screens.behaviour import Settles
 from tuidl.tui.screens.dialogs import AskNumber, Confirm
 from tuidl.tui.snapshot import Snapshot
 
@@ -42,7 +43,7 @@ DEAF = 15.0  # seconds until a run that has not answered a command is said to be
 RESUMABLE = ("stopped", "diverged", "failed", "lost")
 
 
-class DashboardScreen(Screen[None]):
+class DashboardScreen(Settles, Screen[None]):
     """Watches a run directory, and steers its run through the inbox."""
 
     ABOUT = (

@@ -2,34 +2,19 @@
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from textual.app import ComposeResult
-from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import Key
-from textual.screen import ModalScreen, Screen
+from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Static
 
+from tuidl.tui.screens.behaviour import ClosesOnce
+
 Answer = TypeVar("Answer")
-if TYPE_CHECKING:
-    Base = Screen[Any]
-else:
-    Base = object  # Textual takes keys and styles from the first screen among the bases, so this is none
-
-
-class ClosesOnce(Base):
-    """Part of a screen that closes itself, to stand before Textual's screen among its bases.
-
-    A key that is pressed twice is on its way to the screen a second time when that has closed, and would close
-    whatever lies behind it.
-    """
-
-    def dismiss(self, result: Any = None) -> AwaitComplete:
-        """Close this screen, unless that is done."""
-        return super().dismiss(result) if self.app.screen is self else AwaitComplete()
 
 
 class Dialog(ClosesOnce, ModalScreen[Answer]):

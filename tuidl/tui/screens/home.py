@@ -23,6 +23,7 @@ from tuidl.text import clean
 from tuidl.tui.details import Details, Paragraph, preset_details, run_details
 from tuidl.tui.keybar import KeyBar
 from tuidl.tui.lists import PresetList, RowList, RunList
+from tuidl.tui.screens.behaviour import Settles
 
 if TYPE_CHECKING:  # what reads presets and runs is loaded once the first frame stands
     from tuidl.runs import RunSummary
@@ -46,7 +47,7 @@ class Asks(Protocol):
         """Answer the question `name`. Raises TuidlError."""
 
 
-class HomeScreen(Screen[None]):
+class HomeScreen(Settles, Screen[None]):
     """Presets on one side, runs on the other; below or beside each what there is to know of its highlighted row."""
 
     TITLE = "Home"

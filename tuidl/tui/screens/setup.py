@@ -26,6 +26,7 @@ from tuidl.tui.field_help import help_of, label_of
 from tuidl.tui.fields import FormView, Shown
 from tuidl.tui.form import Form, section_of
 from tuidl.tui.keybar import KeyBar
+from tuidl.tui.screens.behaviour import Settles
 from tuidl.tui.screens.dialogs import Confirm
 from tuidl.tui.screens.setup_dialogs import Choices, SaveAs
 from tuidl.tui.screens.setup_preview import IMAGES, VIEW_OF, Preview, data_line
@@ -80,7 +81,7 @@ def broken(words: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-class SetupScreen(Screen[None]):
+class SetupScreen(Settles, Screen[None]):
     """The form, the preview, and Start. It starts nothing itself: it posts `Started`."""
 
     TITLE = "Set-up"

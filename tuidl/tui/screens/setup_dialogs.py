@@ -15,9 +15,10 @@ from textual.widgets.option_list import Option
 from tuidl.text import clean
 from tuidl.tui.draw.wrap import wrap
 from tuidl.tui.field_help import entry_of
+from tuidl.tui.screens.behaviour import ClosesOnce
 
 
-class Choices(ModalScreen[str | None]):
+class Choices(ClosesOnce, ModalScreen[str | None]):
     """All choices of a field: enter takes one, escape none."""
 
     DEFAULT_CSS = """
@@ -62,7 +63,7 @@ class Choices(ModalScreen[str | None]):
         self.dismiss(self._choices[event.option_index])
 
 
-class SaveAs(ModalScreen[str | None]):
+class SaveAs(ClosesOnce, ModalScreen[str | None]):
     """Asks for the name of a preset of one's own and saves it; gives the name, or None."""
 
     DEFAULT_CSS = """
