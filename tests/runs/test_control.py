@@ -190,7 +190,7 @@ def test_the_answer_is_found_in_the_events(run: RunPaths) -> None:
     assert wait_for_answer(run, identifier, timeout=0) is None
     with RunWriter(run) as writer:
         writer.event("answer", 1, id="another", ok=False, text="no")
-        writer.answer(identifier, 7, ok=True, text="paused")
+        writer.answer(identifier, "pause", 7, ok=True, text="paused")
     answer = wait_for_answer(run, identifier, timeout=0)
     assert answer is not None
     assert (answer["ok"], answer["text"], answer["step"]) == (True, "paused", 7)

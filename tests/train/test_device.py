@@ -73,7 +73,7 @@ def test_choose_gives_hardware_with_a_reason_for_each_choice() -> None:
     found = choose("cpu", "fp32", threads=1)
     assert (found.device, found.precision, found.threads) == (CPU, "fp32", 1)
     assert found.reasons == ("device cpu: asked for", "precision fp32: asked for")
-    assert found.name == "cpu (1 threads)"
+    assert found.name == "cpu (1 thread)"
 
 
 def test_threads_are_those_asked_for_or_else_what_torch_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ class FakeTrainer:
         return found  # type: ignore[return-value]
 
     def answer(self, command: Command, text: str, ok: bool = True) -> None:
-        self.writer.answer(command.id, self.step, ok=ok, text=text, elapsed=self.step / 100)
+        self.writer.answer(command.id, command.verb, self.step, ok=ok, text=text, elapsed=self.step / 100)
 
 
 def shown(app: object) -> str:

@@ -354,3 +354,41 @@ async def test_no_torch_is_loaded(make_trainer) -> None:
     screens = "tuidl.tui.app, tuidl.tui.screens.dashboard, tuidl.tui.screens.setup"
     code = f"import sys, {screens}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False).returncode == 0
+
+
+@pytest.mark.parametrize("state", ["stopped", "failed", "diverged"])
+async def test_a_run_that_has_ended_goes_on_by_a_key(make_trainer, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    async def start(paths, options):
+        started.append((paths.name, list(options)))
+
+    monkeypatch.setattr("tuidl.tui.screens.dashboard.start_trainer", start)
+    trainer = make_trainer()
+    trainer.train()
+    async with dashboard(trainer) as pilot:
+        await settle(pilot)
+        await pilot.press("R")
+        await pilot.pause()
+        assert not isinstance(pilot.app.screen, Confirm), "it trains"
+        trainer.state(state, reason="because")
+        await settle(pilot)
+        await pilot.press("R")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, Confirm)
+        if state == "diverged":
+            assert "becomes 0.0002" in " ".join(shown(pilot.app).replace("│", " ").split())
+        await pilot.press("enter")
+        await settle(pilot)
+    calmer = ["--set=optimizer.lr=0.0002"] if state == "diverged" else []
+    assert started == [(trainer.paths.name, ["--resume", *calmer])]
+
+
+async def test_a_completed_run_offers_no_going_on(make_trainer) -> None:
+    trainer = make_trainer()
+    trainer.state("completed", exit_code=0)
+    async with dashboard(trainer) as pilot:
+        await settle(pilot)
+        await pilot.press("R")
+        await pilot.pause()
+        assert not isinstance(pilot.app.screen, Confirm)

@@ -125,3 +125,31 @@ def test_a_replaced_metrics_file_is_read_from_its_start(paths: RunPaths, writer:
 async def test_polling_beside_the_screen_is_what_polling_is(paths: RunPaths, writer: RunWriter) -> None:
     told = await asyncio.to_thread(Feed(paths).poll)
     assert json.dumps(told.facts["labels"]) == '["a", "b"]'
+
+
+def test_a_resumed_run_is_shown_as_it_went_on(paths: RunPaths, writer: RunWriter) -> None:
+    def evaluate(step: int, loss: float) -> None:
+        path = writer.artifact(f"confusion-val-{step:09d}.json", b"{}")
+        artifact = {"path": path, "kind": "confusion"}
+        writer.event("evaluation", step, elapsed=0.1 * step, metrics={"val_loss": loss}, artifacts=[artifact])
+
+    def change(step: int, before: float, after: float) -> None:
+        writer.event("change", step, elapsed=0.1 * step, key="optimizer.lr", before=before, after=after)
+
+    feed = Feed(paths)
+    writer.metrics(1, {"loss": [3.0] * 10}, (0.0, 1.0))
+    evaluate(4, 1.0)
+    change(4, 0.002, 0.5)
+    writer.metrics(11, {"loss": [4.0] * 10}, (1.0, 2.0))
+    evaluate(20, 2.0)
+    change(20, 0.5, 0.9)
+    before = feed.poll()
+    writer.event("resumed", 10, elapsed=1.0, file="checkpoints/x", skipped=[], live={"optimizer.lr": 0.5})
+    writer.metrics(11, {"loss": [5.0] * 2}, (1.0, 1.2))
+    for told in (feed.poll(), Feed(paths).poll()):  # who has watched all along sees the same as who comes late
+        assert told.points["val_loss"].steps == (4,)
+        assert [artifact.step for artifact in told.artifacts["confusion"]] == [4]
+        assert [item.step for item in told.changes] == [4]
+        assert told.spec is not None and told.spec.optimizer.lr == 0.5
+        assert told.history.length == 12 and list(told.history.column("loss")) == [3.0] * 10 + [5.0] * 2
+    assert before.points["val_loss"].steps == (4, 20), "an old snapshot stays as it was"

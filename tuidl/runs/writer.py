@@ -68,9 +68,11 @@ class RunWriter:
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._events.append({"event": kind, "step": step, "time": time, "elapsed": elapsed, **fields})
 
-    def answer(self, identifier: str, step: int, *, ok: bool, text: str, elapsed: float | None = None) -> None:
+    def answer(
+        self, identifier: str, verb: str, step: int, *, ok: bool, text: str, elapsed: float | None = None
+    ) -> None:
         """Append the answer to command `identifier`: whether it was done, and one line about it."""
-        self.event("answer", step, elapsed=elapsed, id=identifier, ok=ok, text=text)
+        self.event("answer", step, elapsed=elapsed, id=identifier, verb=verb, ok=ok, text=text)
 
     def artifact(self, name: str, data: bytes) -> str:
         """Write an artifact and return its path inside the run directory, `artifacts/<name>`.

@@ -27,7 +27,9 @@ class Hardware:
         """Return what the hardware is called."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
-        return f"{self.device.type} ({self.threads} threads)" if self.device.type == "cpu" else self.device.type
+        if self.device.type == "cpu":
+            return f"cpu ({self.threads} thread{'s' if self.threads > 1 else ''})"
+        return self.device.type
 
 
 def choose(device: str = "auto", precision: str = "auto", threads: int = 0) -> Hardware:

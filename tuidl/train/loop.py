@@ -27,6 +27,7 @@ from tuidl.train.meter import Meter
 from tuidl.train.tasks.base import Pieces, R, Task
 
 DRAIN_EVERY = 0.1  # seconds between looks at the clock-driven work: metrics, commands
+GROWN = 5.0  # times the first loss, from which on a run is said to go wrong
 PAUSE_NAP = 0.05  # seconds between looks at the inbox while paused
 
 Events = Generator[Event, None, R]
@@ -79,6 +80,7 @@ class State:
     """Where the loop is and what it has found; a resumed run restores it, the task and the best weights."""
 
     step: int = 0
+    first_loss: float | None = None  # of the very first step
     seconds: float = 0.0  # of training and evaluation, pauses left out
     history: list[float] = field(default_factory=list)  # deciding metric of each evaluation, smaller is better
     best: float = math.inf
@@ -209,6 +211,8 @@ class Fit:
             self._drained_at = now
             yield events.Metrics(block.first + len(block) - 1, block, (before, now))
             self.state.metrics |= {name: values[-1] for name, values in block.columns.items()}
+            if block.first == 1 and "loss" in block.columns:
+                self.state.first_loss = block.columns["loss"][0]
             broken = [
                 (block.first + row, name)
                 for name, values in block.columns.items()
@@ -324,6 +328,7 @@ class Fit:
             return
         state = self.state
         yield events.StateChanged(state.step, "evaluating")
+        yield from self._warn_of_growth()
         report = yield from self._in_pieces(self.task.evaluate())
         if report is None:
             return
@@ -337,6 +342,17 @@ class Fit:
                 self.best_weights = {name: value.detach().clone() for name, value in self.task.state().items()}
             yield from self._save(report.metrics, best=better)
         yield events.StateChanged(state.step, "paused" if self.paused else "running")
+
+    def _warn_of_growth(self) -> Events[None]:
+        """Say so once when the loss is far above where it began: such a run learns nothing any more."""
+        first, now = self.state.first_loss, self.state.metrics.get("loss")
+        if first and now is not None and now > GROWN * first:
+            self.state.first_loss = None
+            lr = self.state.metrics["lr"]
+            yield events.Warned(
+                self.state.step, f"the loss is {now:.3g}, at the first step it was {first:.3g}: the learning rate "
+                f"({lr:g}) is likely too high; lower optimizer.lr or set regularization.clip_norm=1",
+            )  # fmt: skip
 
     def _judge(self, report: Report) -> bool:
         """Note the deciding metric; return whether it was never better. What is not finite is never the best."""

@@ -210,7 +210,7 @@ class Recorder:
 
     @_write.register
     def _(self, event: events.Answered) -> None:
-        self.writer.answer(event.id, event.step, ok=event.ok, text=event.text, elapsed=self.elapsed)
+        self.writer.answer(event.id, event.verb, event.step, ok=event.ok, text=event.text, elapsed=self.elapsed)
 
     @_write.register
     def _(self, event: events.Changed) -> None:

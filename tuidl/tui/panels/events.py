@@ -40,7 +40,7 @@ TOLD: dict[str, tuple[str, Callable[[Event], str]]] = {
 def line_of(event: Event) -> tuple[str, str] | None:
     """Return the sign and the words of an event, None where it goes without a line; cleaned for showing."""
     known = TOLD.get(str(event.get("event")))
-    if known is None:
+    if known is None or (event.get("verb") == "set" and event.get("ok") is True):  # the change has a line of its own
         return None
     try:
         return known[0], clean(known[1](event), limit=400)
