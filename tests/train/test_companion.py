@@ -540,7 +540,7 @@ def spawn_trainer_in(tuidl: Any, paths: RunPaths) -> int:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in tuidl.environ.items():
             patch.setenv(name, value)
-        return spawn_trainer(paths, offline=True).wait(60)
+        return spawn_trainer(paths, ["--offline"]).wait(60)
 
 
 def test_the_order_outlives_the_screen_and_a_hang_up(process: Any, tuidl: Any, until: Any) -> None:

@@ -45,7 +45,7 @@ def trained(**groups: Any) -> Any:
 
 
 def steps_of(task: Any) -> int:
-    return int(task.updater.steps)
+    return int(task.stepper.steps)
 
 
 def matrices(task: Any) -> list[Tensor]:

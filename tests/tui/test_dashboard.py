@@ -168,7 +168,7 @@ async def test_kill_asks_and_refuses_what_is_not_a_trainer(make_trainer, monkeyp
         await pilot.press("T")
         await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))
         await pilot.pause()
-        assert "lost" in shown(pilot.app)
+        assert "No checkpoint is written" in shown(pilot.app)
         await pilot.press("enter")
         await until(pilot, lambda: killed)
         assert killed == [trainer.paths]

@@ -2,7 +2,7 @@
 
 import warnings
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -17,6 +17,7 @@ class Hardware:
     precision: str
     threads: int
     reasons: tuple[str, ...]
+    notes: list[str] = field(default_factory=list)  # what turned out while training; the loop tells them
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which forward passes run: bf16 for the heavy operations, or nothing special."""
@@ -38,6 +39,7 @@ def choose(device: str = "auto", precision: str = "auto", threads: int = 0) -> H
     number_format, why_format = choose_precision(chosen, precision)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)  # streams and events without a device of their own belong to this one
+        torch.set_float32_matmul_precision("high")  # TF32: fp32 products with bf16's digits, several times as fast
     if threads:
         torch.set_num_threads(threads)
     count = torch.get_num_threads()  # by default one for each core that this process may use, or OMP_NUM_THREADS

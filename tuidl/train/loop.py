@@ -206,6 +206,8 @@ class Fit:
 
     def _drain(self, wait: bool = False) -> Events[None]:
         """Bring the steps' numbers to the host, and end the run where one of them is not finite."""
+        while self.task.hardware.notes:
+            yield events.Warned(self.state.step, self.task.hardware.notes.pop(0))
         before, now = self._drained_at, self._tick()
         for block in self.meter.drain(wait):
             self._drained_at = now

@@ -3,6 +3,7 @@
 Nothing here waits for the device: each number stays a 0-d tensor until the loop drains it.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,14 +16,12 @@ from tuidl.spec.run import RunSpec
 from tuidl.train.events import Continuation
 from tuidl.train.models.layers import resolve
 
-RATIO_EVERY = 16  # steps between measurements of the update/weight ratio, which needs a copy of the weights
-
 
 class Updater:
     """Moves the weights of one model.
 
-    `grad_norm` is the length of the gradient before clipping, `update_ratio` is ‖Δw‖/‖w‖ of the last measured step
-    (every 16th). Once the loss or the gradient is not finite, `alive` turns 0 and stays so: no later step touches the
+    `grad_norm` is the length of the gradient before clipping, `update_ratio` is ‖Δw‖/‖w‖ of the last measured step.
+    Once the loss or the gradient is not finite, `alive` turns 0 and stays so: no later step touches the
     weights. Updaters of one task share `alive`, so that one net's failure holds the other as well.
     """
 
@@ -35,11 +34,10 @@ class Updater:
         self.alive = torch.ones((), device=device) if alive is None else alive
         self.grad_norm = torch.zeros((), device=device)
         self.update_ratio = torch.zeros((), device=device)
-        self.steps = 0
         self._before = [torch.empty_like(parameter) for parameter in self.parameters]
         self._optimizers = _build(spec.optimizer, self.parameters)
         # a fused kernel looks at `found_inf` on the device and leaves the weights alone; the others are undone by hand
-        self._fused = all(optimizer.defaults.get("fused") for optimizer in self._optimizers)
+        self.fused = all(optimizer.defaults.get("fused") for optimizer in self._optimizers)
         self.configure(spec)
 
     def configure(self, spec: RunSpec) -> None:
@@ -68,7 +66,7 @@ class Updater:
     def saved(self, prefix: str) -> Continuation:
         """Return what the next step needs beside the weights, the names of tensors beginning with `prefix`."""
         tensors = {f"{prefix}update_ratio": self.update_ratio}
-        values: dict[str, Any] = {f"{prefix}steps": self.steps}
+        values: dict[str, Any] = {}
         for number, optimizer in enumerate(self._optimizers):
             for index, state in optimizer.state_dict()["state"].items():
                 for name, value in state.items():
@@ -78,8 +76,7 @@ class Updater:
 
     def restore(self, prefix: str, saved: Continuation) -> None:
         """Go on from what `saved` returned. Raises KeyError or ValueError where it is of another optimizer."""
-        self.update_ratio = saved.tensors[f"{prefix}update_ratio"].to(self.update_ratio)
-        self.steps = int(saved.values[f"{prefix}steps"])
+        self.update_ratio.copy_(saved.tensors[f"{prefix}update_ratio"])
         for number, optimizer in enumerate(self._optimizers):
             state: dict[int, dict[str, Any]] = {}
             for key, value in {**saved.tensors, **saved.values}.items():
@@ -91,6 +88,14 @@ class Updater:
                 for name, value in held.items():
                     if isinstance(value, Tensor) and value.shape == parameter.shape:
                         held[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+    def moving(self) -> list[Tensor]:
+        """Return every tensor that a step changes."""
+        states = [
+            value for optimizer in self._optimizers for held in optimizer.state.values() for value in held.values()
+        ]
+        found = [*self.model.parameters(), *self.model.buffers(), self.alive, self.update_ratio, *states]
+        return [value for value in found if isinstance(value, Tensor)]
 
     def penalty(self) -> Tensor:
         """Return what the regularizers add to the loss, a scalar."""
@@ -104,34 +109,35 @@ class Updater:
         loss.backward(inputs=self.parameters)
 
     @torch.no_grad()
-    def step(self, loss: Tensor, lr: float) -> None:
-        """Take one step with the gradients at hand and learning rate `lr`; `loss` is only looked at by the guard."""
+    def step(self, loss: Tensor, lr: float | Tensor, measure: bool = False) -> None:
+        """Take one step with the gradients at hand and learning rate `lr`; `loss` is only looked at by the guard.
+
+        With `measure` take the update ratio.
+        """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         self.grad_norm = torch.nn.utils.get_total_norm(gradients).float()
         self.alive.mul_(torch.isfinite(loss) & torch.isfinite(self.grad_norm))
         for clip, limit in self._clips:
             clip(gradients, self.grad_norm, limit)
-        measure = self.steps % RATIO_EVERY == 0
-        if measure or not self._fused:
+        if measure or not self.fused:
             torch._foreach_copy_(self._before, self.parameters)
         self._move(lr * self.lr_factor)
         for project, limit in self._projections:
             project(self.model, self.weights, limit)
-        if not self._fused:
+        if not self.fused:
             for parameter, before in zip(self.parameters, self._before, strict=True):
                 parameter.copy_(torch.where(self.alive > 0, parameter, before))
         if measure:
-            self.update_ratio = self._ratio()
+            self.update_ratio.copy_(self._ratio())
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
-        self.steps += 1
 
-    def _move(self, lr: float) -> None:
+    def _move(self, lr: float | Tensor) -> None:
         decay = self._optimizer.weight_decay
         if decay and not self._optimizer.native_decay:
             torch._foreach_mul_(self.weights, 1 - lr * decay * self.alive)
         for optimizer in self._optimizers:
-            if self._fused:
+            if self.fused:
                 optimizer.grad_scale, optimizer.found_inf = None, 1 - self.alive  # type: ignore[attr-defined]
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["share"]
@@ -154,11 +160,11 @@ def _build(settings: OptimizerSpec, parameters: list[Tensor]) -> list[torch.opti
     matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
     rest = [parameter for parameter in parameters if parameter.ndim < 2]
     make = resolve(settings.entry)
-    common: dict[str, Any] = (
-        {"lr": settings.lr, **settings.group(), "fused": True}
-        if settings.fused
-        else {"lr": settings.lr, **settings.group()}
-    )
+    common: dict[str, Any] = {"lr": settings.lr, **settings.group()}
+    if settings.fused:
+        common["fused"] = True
+        if parameters[0].is_cuda and "capturable" in inspect.signature(make).parameters:
+            common["capturable"] = True
     if not settings.native_decay:
         return [make([_group(parameters)], **common)]
     if not settings.matrices_only:

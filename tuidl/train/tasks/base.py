@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tuidl.spec.run import RunSpec
 from tuidl.train.device import Hardware
 from tuidl.train.events import Continuation, Report
+from tuidl.train.stepper import Stepper
 from tuidl.train.updater import Updater
 
 R = TypeVar("R")
@@ -83,6 +84,19 @@ def set_dropout(model: nn.Module, share: float) -> None:
             module.p = share
 
 
+def why_no_graph(spec: RunSpec, hardware: Hardware, updater: Updater) -> str:
+    """Return why the steps of a run cannot be captured as a CUDA graph, empty where they can."""
+    if hardware.device.type != "cuda":
+        return "only CUDA has graphs"
+    if spec.training.cuda_graph == "off":
+        return "switched off"
+    if spec.optimizer.full_batch:
+        return "a step goes through all batches"
+    if not updater.fused:
+        return f"{spec.optimizer.kind} computes with its learning rate on the host"
+    return ""
+
+
 class OneModel:
     """What tasks with one model and one optimizer have in common."""
 
@@ -91,6 +105,7 @@ class OneModel:
     updater: Updater
     hardware: Hardware
     spec: RunSpec
+    stepper: Stepper
 
     def prepare(self) -> Pieces[None]:
         """Nothing to prepare."""
@@ -101,14 +116,15 @@ class OneModel:
         self.spec = spec
         self.updater.configure(spec)
         set_dropout(self.model, spec.regularization.dropout)
+        self.stepper.forget()
 
-    def finish_step(self, loss: Tensor, accuracy: Tensor, lr: float) -> Sequence[Tensor]:
+    def finish_step(self, loss: Tensor, accuracy: Tensor, lr: float | Tensor, measure: bool) -> Sequence[Tensor]:
         """Add the regularizers' gradient to that of the loss, update the weights, and return the step's columns."""
         penalty = self.updater.penalty()
         if penalty.requires_grad:
             self.updater.backward(penalty)
         penalty = penalty.detach()
-        self.updater.step(loss + penalty, lr)
+        self.updater.step(loss + penalty, lr, measure)
         return loss, accuracy, penalty, self.updater.grad_norm, self.updater.update_ratio
 
     def sample(self) -> Pieces[Report | None]:
@@ -126,11 +142,15 @@ class OneModel:
 
     def saved(self) -> Continuation:
         """Return the state of the optimizer."""
-        return self.updater.saved("optimizer.")
+        saved = self.updater.saved("optimizer.")
+        saved.values["steps"] = self.stepper.steps
+        return saved
 
     def restore(self, saved: Continuation) -> None:
         """Put the optimizer's state back."""
         self.updater.restore("optimizer.", saved)
+        self.stepper.steps = int(saved.values["steps"])
+        self.stepper.forget()
 
     @property
     def parameters(self) -> int:

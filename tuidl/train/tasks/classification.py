@@ -16,7 +16,8 @@ from tuidl.train.device import Hardware
 from tuidl.train.events import Artifact, Continuation, Report
 from tuidl.train.models.classifiers import Classifier
 from tuidl.train.models.layers import resolve
-from tuidl.train.tasks.base import OneModel, Pieces
+from tuidl.train.stepper import Moving, Stepper
+from tuidl.train.tasks.base import OneModel, Pieces, why_no_graph
 from tuidl.train.tasks.images import grid
 from tuidl.train.updater import Updater
 
@@ -40,6 +41,8 @@ class Classification(OneModel):
         self.loss = resolve(spec.loss.entry)(spec.loss, len(data.labels), device)
         self.updater = Updater(self.model, spec)
         self.random = torch.Generator(device).manual_seed(spec.seed)  # of the augmentation
+        moving = Moving(self.updater.moving, [self.random])
+        self.stepper = Stepper(self.learn, hardware, moving, why_no_graph(spec, hardware, self.updater))
         self.scale = (1 / (255 * data.std)).view(-1, 1, 1).to(device)
         self.offset = (-data.mean / data.std).view(-1, 1, 1).to(device)  # also what black becomes
         self.batch_size = min(spec.training.batch_size, len(data.train.images))
@@ -63,12 +66,13 @@ class Classification(OneModel):
         self.model.train()
 
     def step(self, index: int, lr: float) -> Sequence[Tensor]:
+        """Learn from the next batch, or from all of them."""
+        if self.full_batch:
+            return self.stepper(self.order.split(self.batch_size), lr)
+        return self.stepper([self.order[index * self.batch_size :][: self.batch_size]], lr)
+
+    def learn(self, batches: Sequence[Tensor], lr: float | Tensor, measure: bool) -> Sequence[Tensor]:
         """Forward, backward, update. Full-batch gradient descent sums the gradients of all batches first."""
-        batches = (
-            self.order.split(self.batch_size)
-            if self.full_batch
-            else [self.order[index * self.batch_size :][: self.batch_size]]
-        )
         total = torch.zeros((), device=self.hardware.device)
         correct = torch.zeros((), device=self.hardware.device)
         count = sum(len(batch) for batch in batches)
@@ -83,7 +87,7 @@ class Classification(OneModel):
             self.updater.backward(share)
             total = total + share.detach()
             correct = correct + (logits.detach().argmax(1) == targets).sum()
-        return self.finish_step(total, correct / count, lr)
+        return self.finish_step(total, correct / count, lr, measure)
 
     def normalised(self, images: Tensor) -> Tensor:
         """Return bytes [B, C, H, W] as floats of mean 0 and spread 1 over the training data."""
@@ -170,7 +174,7 @@ class Classification(OneModel):
     def facts(self) -> dict[str, Any]:
         """Return the size of model and data."""
         return {
-            "parameters": self.parameters,
+            "parameters": self.parameters, "cuda_graph": self.stepper.why_not or "yes",
             "labels": list(self.data.labels), "shape": list(self.data.train.images.shape[1:]),
             "examples": {name: len(getattr(self.data, name).images) for name in ("train", "val", "test")},
         }  # fmt: skip

@@ -19,7 +19,8 @@ from tuidl.train.losses import NonSaturating
 from tuidl.train.models.adversarial import Discriminator, Generator
 from tuidl.train.models.layers import resolve
 from tuidl.train.scorer import Judgement, Scorer, load_scorer
-from tuidl.train.tasks.base import Pieces, set_dropout
+from tuidl.train.stepper import Moving, Stepper
+from tuidl.train.tasks.base import Pieces, set_dropout, why_no_graph
 from tuidl.train.tasks.images import grid
 from tuidl.train.updater import Updater
 
@@ -60,6 +61,8 @@ class Gan:
         self.full_batch = spec.optimizer.full_batch
         self.steps_per_epoch = 1 if self.full_batch else len(data.train.images) // (self.batch_size * self.d_steps)
         self.scorer: Scorer | None = None
+        moving = Moving(lambda: [*self.g_updater.moving(), *self.d_updater.moving()], [self.random])
+        self.stepper = Stepper(self.learn, hardware, moving, why_no_graph(spec, hardware, self.g_updater))
         self.configure(spec)
 
     def prepare(self) -> Pieces[None]:
@@ -76,6 +79,7 @@ class Gan:
         for updater in (self.g_updater, self.d_updater):
             updater.configure(spec)
         set_dropout(self.discriminator, spec.regularization.dropout)
+        self.stepper.forget()
 
     def begin_epoch(self, epoch: int) -> None:
         """Shuffle the training images."""
@@ -84,13 +88,18 @@ class Gan:
         self.discriminator.train()
 
     def step(self, index: int, lr: float) -> Sequence[Tensor]:
+        """Learn from the next batches, one for each turn of the discriminator, or from all of them in each turn."""
+        if self.full_batch:
+            return self.stepper(self.order.split(self.batch_size), lr)
+        size = self.d_steps * self.batch_size
+        return self.stepper(self.order[index * size :][:size].split(self.batch_size), lr)
+
+    def learn(self, batches: Sequence[Tensor], lr: float | Tensor, measure: bool) -> Sequence[Tensor]:
         """Teach the discriminator with real and drawn images, then the generator with the discriminator's gradient."""
-        first = index * self.d_steps * self.batch_size
         for turn in range(self.d_steps):
-            begin = first + turn * self.batch_size
-            batches = self.order.split(self.batch_size) if self.full_batch else [self.order[begin:][: self.batch_size]]
-            d_loss, d_real = self._teach_discriminator(batches, lr)
-        g_loss, d_fake = self._teach_generator([len(batch) for batch in batches], lr)
+            lesson = batches if self.full_batch else [batches[turn]]
+            d_loss, d_real = self._teach_discriminator(lesson, lr)
+        g_loss, d_fake = self._teach_generator([len(batch) for batch in lesson], lr, measure)
         # an earlier turn may have failed: no weight moves any more, and the row that is drained must say so
         g_loss = torch.where(self.g_updater.alive > 0, g_loss, torch.nan)
         return (
@@ -103,7 +112,7 @@ class Gan:
             self.g_updater.update_ratio,
         )
 
-    def _teach_discriminator(self, batches: Sequence[Tensor], lr: float) -> tuple[Tensor, Tensor]:
+    def _teach_discriminator(self, batches: Sequence[Tensor], lr: float | Tensor) -> tuple[Tensor, Tensor]:
         total = belief = torch.zeros((), device=self.hardware.device)
         for batch in batches:
             real = self.scaled(self.data.train.images[batch])
@@ -123,7 +132,7 @@ class Gan:
         self.d_updater.step(total, lr)
         return total, belief
 
-    def _teach_generator(self, sizes: Sequence[int], lr: float) -> tuple[Tensor, Tensor]:
+    def _teach_generator(self, sizes: Sequence[int], lr: float | Tensor, measure: bool) -> tuple[Tensor, Tensor]:
         total = belief = torch.zeros((), device=self.hardware.device)
         for size in sizes:
             with self.hardware.autocast():
@@ -132,7 +141,7 @@ class Gan:
             self.g_updater.backward(loss)
             total = total + loss.detach()
             belief = belief + self.loss.belief(on_drawn.detach()).mean() / len(sizes)
-        self.g_updater.step(total, lr)
+        self.g_updater.step(total, lr, measure)
         return total, belief
 
     def _slope_penalty(self, real: Tensor, drawn: Tensor) -> Tensor:
@@ -214,13 +223,16 @@ class Gan:
         """Return the states of both optimizers and of the noise."""
         generator, discriminator = self.g_updater.saved("generator."), self.d_updater.saved("discriminator.")
         tensors = {**generator.tensors, **discriminator.tensors, "random": self.random.get_state()}
-        return Continuation(tensors, {**generator.values, **discriminator.values})
+        values = {**generator.values, **discriminator.values, "steps": self.stepper.steps}
+        return Continuation(tensors, values)
 
     def restore(self, saved: Continuation) -> None:
         """Put them back."""
         self.g_updater.restore("generator.", saved)
         self.d_updater.restore("discriminator.", saved)
         self.random.set_state(saved.tensors["random"])
+        self.stepper.steps = int(saved.values["steps"])
+        self.stepper.forget()
 
     def _parts(self) -> dict[str, torch.nn.Module]:
         return {"generator": self.generator, "discriminator": self.discriminator}

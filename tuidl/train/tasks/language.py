@@ -16,8 +16,9 @@ from tuidl.train.data.load import TextData, order
 from tuidl.train.device import Hardware
 from tuidl.train.events import Artifact, Continuation, Report
 from tuidl.train.models.layers import resolve
-from tuidl.train.models.recurrent import CharRNN
-from tuidl.train.tasks.base import OneModel, Pieces
+from tuidl.train.models.recurrent import CharRNN, State
+from tuidl.train.stepper import Moving, Stepper
+from tuidl.train.tasks.base import OneModel, Pieces, why_no_graph
 from tuidl.train.updater import Updater
 
 EVALUATION_STREAMS = 32  # texts read side by side, each from an empty memory that is then carried
@@ -50,6 +51,10 @@ class Language(OneModel):
                 f"the text has only {len(data.train)} characters to train on; lower model.unroll or training.batch_size"
             )
         self.windows = windows
+        self.reach = torch.arange(self.unroll, device=hardware.device)
+        self.memory = self.model.start(self.streams)
+        moving = Moving(lambda: [*self.updater.moving(), *self.memory], [])
+        self.stepper = Stepper(self.learn, hardware, moving, why_no_graph(spec, hardware, self.updater))
         self.full_batch = spec.optimizer.full_batch
         self.steps_per_epoch = 1 if self.full_batch else windows
         self.configure(spec)
@@ -65,29 +70,35 @@ class Language(OneModel):
         else:
             shuffled = order(self.windows * self.streams, self.seed, epoch, device)
             self.starts = shuffled.view(self.windows, self.streams) * self.unroll
-        self.reach = torch.arange(self.unroll, device=device)
-        self.memory = self.model.start(self.streams)
+        self._remember(self.model.start(self.streams))
         self.model.train()
 
+    def _remember(self, memory: State) -> None:
+        """Keep a memory for the next step, in the place of the one before."""
+        for part, value in zip(self.memory, memory, strict=True):
+            part.copy_(value.detach())
+
     def step(self, index: int, lr: float) -> Sequence[Tensor]:
+        """Learn from the next window of each stream, or from all windows."""
+        return self.stepper(list(self.starts) if self.full_batch else [self.starts[index]], lr)
+
+    def learn(self, windows: Sequence[Tensor], lr: float | Tensor, measure: bool) -> Sequence[Tensor]:
         """Forward, backward through `unroll` characters, update. Full-batch sums the gradients of all windows first."""
-        rows = range(self.windows) if self.full_batch else [index]
         total = torch.zeros((), device=self.hardware.device)
         correct = torch.zeros((), device=self.hardware.device)
-        for row in rows:
-            at = self.starts[row][:, None] + self.reach
+        for starts in windows:
+            at = starts[:, None] + self.reach
             ids, targets = self.data.train[at], self.data.train[at + 1]
-            if not self.carry:
-                self.memory = self.model.start(self.streams)
             with self.hardware.autocast():
                 logits, memory = self.model(ids, self.memory)
-            self.memory = tuple(part.detach() for part in memory)
             flat = logits.flatten(0, 1).float()
-            loss = self.loss(flat, targets.flatten(), self.spec.regularization.label_smoothing) / len(rows)
+            loss = self.loss(flat, targets.flatten(), self.spec.regularization.label_smoothing) / len(windows)
             self.updater.backward(loss)
+            if self.carry:
+                self._remember(memory)  # only now: the backward pass reads the one before
             total = total + loss.detach()
-            correct = correct + (flat.detach().argmax(1) == targets.flatten()).float().mean() / len(rows)
-        return self.finish_step(total, correct, lr)
+            correct = correct + (flat.detach().argmax(1) == targets.flatten()).float().mean() / len(windows)
+        return self.finish_step(total, correct, lr, measure)
 
     def evaluate(self) -> Pieces[Report]:
         """Return val_loss in nats and bits a character, and val_accuracy, of the whole validation text."""
@@ -156,13 +167,12 @@ class Language(OneModel):
     def restore(self, saved: Continuation) -> None:
         """Put both back."""
         super().restore(saved)
-        fresh = self.model.start(self.streams)
-        self.memory = tuple(saved.tensors[f"memory.{index}"].to(part) for index, part in enumerate(fresh))
+        self._remember(tuple(saved.tensors[f"memory.{index}"] for index in range(len(self.memory))))
 
     def facts(self) -> dict[str, Any]:
         """Return the size of model and data."""
         return {
-            "parameters": self.parameters,
+            "parameters": self.parameters, "cuda_graph": self.stepper.why_not or "yes",
             "vocabulary": list(self.data.vocabulary),
             "examples": {name: len(getattr(self.data, name)) for name in ("train", "val", "test")},
         }  # fmt: skip
