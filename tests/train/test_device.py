@@ -1,5 +1,6 @@
 """The choice of device and number format, and that each comes with its reason."""
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_auto_takes_bf16_only_where_the_hardware_has_it(has: bool, monkeypatch: 
 def test_choose_gives_hardware_with_a_reason_for_each_choice() -> None:
     found = choose("cpu", "fp32", threads=1)
     assert (found.device, found.precision, found.threads) == (CPU, "fp32", 1)
-    assert found.reasons == ("device cpu: asked for", "precision fp32: asked for")
+    assert found.reasons == ("device cpu: asked for", "precision fp32: asked for", "threads 1: asked for")
     assert found.name == "cpu (1 thread)"
 
 
@@ -90,3 +91,31 @@ def test_threads_are_those_asked_for_or_else_what_torch_has_chosen(monkeypatch: 
 def test_autocast_computes_in_the_chosen_format(precision: str, expected: torch.dtype) -> None:
     with Hardware(CPU, precision, 1, ()).autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
+
+
+def test_out_of_memory_says_who_else_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tuidl.gpus import Gpu, GpuUser, Nvidia
+    from tuidl.train import session
+
+    users = (GpuUser(7, "anna", "python", 30 << 30), GpuUser(os.getpid(), "me", "python", 60 << 30))
+    found = Nvidia(gpus=(Gpu(3, "big", 0, 80 << 30, 100, users),))
+    monkeypatch.setattr(session, "look_at_nvidia", lambda: found)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    told = str(session.translate(torch.cuda.OutOfMemoryError("CUDA out of memory")))
+    assert "batch_size" in told and told.endswith("process 7 of anna holds 30.0 GiB of GPU 3")
+
+
+@pytest.mark.parametrize(
+    ("busy", "threads", "why"), [(0.0, 4, "each core"), (30.0, 3, "1.2 of the cores"), (99.0, 1, "busy")]
+)
+def test_threads_are_those_that_others_leave(
+    busy: float, threads: int, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    monkeypatch.setattr(device.psutil, "cpu_count", lambda: 4)
+    monkeypatch.setattr(device.psutil, "cpu_percent", lambda interval: busy)
+    count, reason = device.choose_threads(0, CPU)
+    assert count == threads and why in reason and chosen == ([threads] if threads < 4 else [])
+    assert device.choose_threads(2, CPU) == (2, "asked for")

@@ -24,6 +24,13 @@ class PastData(BaseModel):
     stand_in: bool
 
 
+class PastDevice(BaseModel):
+    """What a run computed on."""
+
+    kind: str = ""
+    threads: int = 0
+
+
 class PastRun(BaseModel):
     """What `run.json` must hold for a run to be repeated; it may come from a stranger."""
 
@@ -33,6 +40,7 @@ class PastRun(BaseModel):
     preset: PastPreset = PastPreset()
     data_dir: str | None = None
     data: PastData | None = None
+    device: PastDevice | None = None
 
 
 def repeat_of(stored: Mapping[str, Any], name: str, overrides: Iterable[str] = ()) -> tuple[RunSpec, str, str | None]:
@@ -47,4 +55,6 @@ def repeat_of(stored: Mapping[str, Any], name: str, overrides: Iterable[str] = (
         raise UsageError(f"run {shown!r} cannot be repeated: run.json: {explain(error)}") from error
     if past.data and past.data.stand_in:  # what was trained on, whether or not the real data is here by now
         overrides = [f"data.name={past.data.used}", *overrides]
+    if past.device and past.device.kind == "cpu" and past.device.threads:  # sums in the same order, to the bit
+        overrides = [f"training.threads={past.device.threads}", *overrides]
     return build_spec(past.spec, overrides, where=f"run {shown}"), past.preset.name, past.data_dir

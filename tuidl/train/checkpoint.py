@@ -1,10 +1,13 @@
 """Checkpoints: one safetensors file each, with JSON in its header. Nothing on the way in or out can run code.
 
 The tensors of a file: the weights under their own names, `best:` before the names of the best weights so far (absent
-where the best are these), `rest:` before everything else that a run goes on from.
+where the best are these), `rest:` before everything else that a run goes on from. The header also holds the sha256 of
+the whole file but its own 64 digits, so that no flipped bit is ever trained on.
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +20,7 @@ from torch import Tensor
 
 from tuidl.errors import StorageError, UsageError
 from tuidl.runs.atomic import sweep_temps, write_atomic
-from tuidl.runs.files import read_capped
+from tuidl.runs.files import read_capped, storage_error
 from tuidl.runs.jsonio import dump_json, load_object
 from tuidl.text import clean
 from tuidl.train.events import Checkpoint, Continuation
@@ -26,6 +29,9 @@ FORMAT = 2
 MAX_HEADER = 1 << 20  # bytes
 MAX_FILE = 16 << 30  # bytes
 BEST, REST = "best:", "rest:"
+
+# Inside the texts of a header each quote has a backslash before it, so this stands in it once.
+_SUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 
 
 @dataclass(frozen=True)
@@ -69,22 +75,34 @@ class Checkpoints:
         }
         held = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
         told = {"format": FORMAT, "step": event.step, "metrics": event.metrics, "values": event.rest.values, **header}
-        data = save(held, {"tuidl": dump_json(told).decode()})
+        data = _signed(save(held, {"tuidl": dump_json(told).decode(), "sha256": "0" * 64}))
         path = self.directory / name
-        write_atomic(path, data)
-        if path.read_bytes() != data:  # what cannot be read back is no checkpoint, and must not push out one that is
-            path.unlink(missing_ok=True)
-            raise StorageError(f"{clean(str(path))} does not hold what was written to it; the disk is failing")
-        self._damaged.discard(name)
-        if event.best:
-            self.best = name
-        self._prune()
+        try:
+            if path.is_dir():  # nothing of ours, and no file can take its place
+                path.rename(path.with_name(f"aside-{name}"))
+            write_atomic(path, data)
+            if path.read_bytes() != data:  # it is no checkpoint then, and must not push out one that is
+                path.unlink(missing_ok=True)
+                raise StorageError(f"{clean(str(path))} does not hold what was written to it; the disk is failing")
+            self._damaged.discard(name)
+            if event.best:
+                self.best = name
+            self._prune()
+        except OSError as error:
+            raise storage_error(path, error) from error
         return name
 
     def newest_sound(self) -> tuple[Saved | None, dict[str, str]]:
-        """Return the newest checkpoint that can be read, and of each newer one by its name why it cannot."""
+        """Return the newest checkpoint that can be read, and of each newer one by its name why it cannot.
+
+        Raises StorageError where it cannot be told what checkpoints there are.
+        """
         skipped: dict[str, str] = {}
-        for path in reversed(self._files()):
+        try:
+            files = self._files()
+        except OSError as error:
+            raise storage_error(self.directory, error) from error
+        for path in reversed(files):
             try:
                 return read(path), skipped
             except UsageError as error:
@@ -96,10 +114,11 @@ class Checkpoints:
         self._damaged.update(names)
 
     def _files(self) -> list[Path]:
-        return sorted(self.directory.glob("step-*.safetensors"))
+        # not by glob, which keeps silent about a directory that it cannot read
+        return sorted(path for path in self.directory.iterdir() if path.match("step-*.safetensors"))
 
     def _prune(self) -> None:
-        sound = [path for path in self._files() if path.name not in self._damaged]
+        sound = [path for path in self._files() if path.name not in self._damaged and path.is_file()]
         for path in sound[: -self.keep]:
             if path.name != self.best:
                 path.unlink(missing_ok=True)
@@ -109,22 +128,57 @@ def read(path: Path) -> Saved:
     """Return the checkpoint at `path`; UsageError when it is absent, damaged or not one of tuidl's."""
     try:
         data = read_capped(path, MAX_FILE)
+        _check_sum(data)
         header = _header(data)
         tensors = load(data)
         rest = {key.removeprefix(REST): value for key, value in tensors.items() if key.startswith(REST)}
         best = {key.removeprefix(BEST): value for key, value in tensors.items() if key.startswith(BEST)}
         weights = {key: value for key, value in tensors.items() if not key.startswith((REST, BEST))}
         return Saved(weights, best, Continuation(rest, header["values"]), header)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (
+        OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError
+    ) as error:  # fmt: skip
         raise UsageError(f"checkpoint {clean(path.name)} cannot be read: {clean(str(error), limit=120)}") from error
 
 
-def _header(data: bytes) -> dict[str, Any]:
-    """Return what tuidl wrote into the header of a safetensors file, looked at before anything else is."""
+def _header_end(data: bytes) -> int:
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(MAX_HEADER, len(data) - 8):
         raise ValueError("it is cut short, or its header is too large")
-    told = json.loads(data[8 : 8 + length])["__metadata__"]["tuidl"]
+    return 8 + length
+
+
+def _signed(data: bytes) -> bytes:
+    """Return the safetensors file `data` with its sum in the place that was left for it."""
+    begin, _ = _sum_place(data)
+    return b"".join((data[:begin], _sum(data, begin), data[begin + 64 :]))
+
+
+def _check_sum(data: bytes) -> None:
+    """Raise ValueError where a single bit is not as it was written."""
+    begin, told = _sum_place(data)
+    if told != _sum(data, begin):
+        raise ValueError("it is damaged: its checksum is another")
+
+
+def _sum_place(data: bytes) -> tuple[int, bytes]:
+    """Return where in `data` the digits of the sum begin, and what they are."""
+    found = _SUM.search(data, 8, _header_end(data))
+    if not found:
+        raise ValueError("it has no checksum")
+    return found.start(1), found[1]
+
+
+def _sum(data: bytes, begin: int) -> bytes:
+    view = memoryview(data)
+    digest = hashlib.sha256(view[:begin])
+    digest.update(view[begin + 64 :])
+    return digest.hexdigest().encode()
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """Return what tuidl wrote into the header of a safetensors file, looked at before its tensors are."""
+    told = json.loads(data[8 : _header_end(data)])["__metadata__"]["tuidl"]
     header = load_object(told.encode())
     if header["format"] != FORMAT:
         raise ValueError(f"it has format {str(header['format'])[:20]!r}, this tuidl reads {FORMAT}")

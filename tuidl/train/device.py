@@ -4,9 +4,12 @@ import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+import psutil
 import torch
 
 from tuidl.errors import DeviceError
+
+LOOK = 0.15  # seconds in which it is seen how busy the cores are
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,27 @@ def choose(device: str = "auto", precision: str = "auto", threads: int = 0) -> H
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)  # streams and events without a device of their own belong to this one
         torch.set_float32_matmul_precision("high")  # TF32: fp32 products with bf16's digits, several times as fast
-    if threads:
-        torch.set_num_threads(threads)
-    count = torch.get_num_threads()  # by default one for each core that this process may use, or OMP_NUM_THREADS
-    return Hardware(
-        chosen, number_format, count, (f"device {chosen}: {why_device}", f"precision {number_format}: {why_format}")
-    )
+    count, why_count = choose_threads(threads, chosen)
+    reasons = [f"device {chosen}: {why_device}", f"precision {number_format}: {why_format}"]
+    if chosen.type == "cpu":
+        reasons.append(f"threads {count}: {why_count}")
+    return Hardware(chosen, number_format, count, tuple(reasons))
+
+
+def choose_threads(wanted: int, device: torch.device) -> tuple[int, str]:
+    """Set and return how many threads compute, and why: one for each core that others leave free."""
+    if wanted:
+        torch.set_num_threads(wanted)
+        return wanted, "asked for"
+    cores = torch.get_num_threads()  # those that this process may use, or OMP_NUM_THREADS
+    if device.type != "cpu" or cores == 1:
+        return cores, "one for each core"
+    busy = psutil.cpu_percent(interval=LOOK) / 100 * (psutil.cpu_count() or 1)
+    free = max(1, cores - round(busy))
+    if free == cores:
+        return cores, "one for each core"
+    torch.set_num_threads(free)
+    return free, f"others keep {busy:.1f} of the cores busy, and threads that wait for a core hold each other up"
 
 
 def available() -> list[str]:

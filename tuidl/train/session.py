@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import platform
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ import torch
 
 import tuidl
 from tuidl.errors import DeviceError, DivergedError, OwnershipError, StorageError, TuidlError
+from tuidl.gpus import look_at_nvidia
 from tuidl.runs import Inbox, RunPaths, read_spec
 from tuidl.runs.control import Command, Refused
 from tuidl.runs.ownership import Claim
@@ -164,8 +166,10 @@ def translate(error: BaseException) -> BaseException:
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         sign in text for sign in ("out of memory", "can't allocate memory")
     ):
+        on_gpu = isinstance(error, torch.cuda.OutOfMemoryError) and torch.cuda.is_available()
         return DeviceError(
             "the device is out of memory; lower training.batch_size or the model's width, or choose another --device"
+            + (others_on_gpu() if on_gpu else "")
         )
     if isinstance(error, torch.AcceleratorError) or (
         isinstance(error, RuntimeError) and any(sign in text for sign in ("CUDA error", "cuDNN error", "CUBLAS_STATUS"))
@@ -174,6 +178,16 @@ def translate(error: BaseException) -> BaseException:
     if isinstance(error, OSError) and not isinstance(error, TuidlError):
         return StorageError(f"{clean(str(error), limit=300)}")
     return error
+
+
+def others_on_gpu() -> str:
+    """Return who else holds most of the GPUs' memory, as the end of a sentence."""
+    held = [
+        (user.memory or 0, f"process {user.pid}{' of ' + user.user if user.user else ''} holds "
+         f"{(user.memory or 0) / 2**30:.1f} GiB of GPU {gpu.index}")
+        for gpu in look_at_nvidia().gpus for user in gpu.users if user.pid != os.getpid()
+    ]  # fmt: skip
+    return "".join(f"; {clean(text, limit=80)}" for _, text in sorted(held, reverse=True)[:2])
 
 
 def reason_of(error: BaseException) -> str:
