@@ -227,7 +227,7 @@ def test_diverging_run_says_at_which_step_and_keeps_finite_weights(cli, tuidl, d
     status = tuidl.reader("wild").status()
     assert status.state == "diverged" and status.exit_code == 4 and status.reason == last["reason"]
     newest = sorted(tuidl.paths("wild").checkpoints.glob("step-*.safetensors"))[-1]
-    assert all(tensor.isfinite().all() for tensor in read(newest).tensors.values())
+    assert all(tensor.isfinite().all() for tensor in read(newest).weights.values())
 
 
 def test_name_is_made_from_preset_and_time(cli, tuidl):

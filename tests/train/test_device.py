@@ -112,6 +112,7 @@ def test_threads_are_those_that_others_leave(
     busy: float, threads: int, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen: list[int] = []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
     monkeypatch.setattr(device.psutil, "cpu_count", lambda: 4)

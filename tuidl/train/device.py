@@ -1,5 +1,6 @@
 """Choice of device and number format, each with the reason that is shown to the user."""
 
+import os
 import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -56,6 +57,8 @@ def choose_threads(wanted: int, device: torch.device) -> tuple[int, str]:
         torch.set_num_threads(wanted)
         return wanted, "asked for"
     cores = torch.get_num_threads()  # those that this process may use, or OMP_NUM_THREADS
+    if "OMP_NUM_THREADS" in os.environ:
+        return cores, "OMP_NUM_THREADS says so"
     if device.type != "cpu" or cores == 1:
         return cores, "one for each core"
     busy = psutil.cpu_percent(interval=LOOK) / 100 * (psutil.cpu_count() or 1)
