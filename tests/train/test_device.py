@@ -78,6 +78,7 @@ def test_choose_gives_hardware_with_a_reason_for_each_choice() -> None:
 
 
 def test_threads_are_those_asked_for_or_else_what_torch_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     said: list[int] = []
     fake = {**vars(torch), "set_num_threads": said.append, "get_num_threads": lambda: said[-1] if said else 7}
     monkeypatch.setattr(device, "torch", SimpleNamespace(**fake))

@@ -116,6 +116,7 @@ class Resumed(Event):
     live: dict[str, Any]
     best_step: int
     best_metrics: dict[str, float]
+    seconds: float  # of training until then
 
 
 @dataclass(frozen=True)

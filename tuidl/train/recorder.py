@@ -148,6 +148,7 @@ class Recorder:
         self._event("started", event, **event.facts)
         self.status(
             state="running",
+            step=event.step,
             total_steps=event.facts["steps"],
             total_epochs=math.ceil(event.facts["steps"] / self._steps_per_epoch),
         )
@@ -155,6 +156,7 @@ class Recorder:
     @_write.register
     def _(self, event: events.Resumed) -> None:
         self.checkpoints.leave(event.skipped)
+        self.elapsed = event.seconds
         if event.best_step:
             metric, name = self.spec.metric, name_of(event.best_step)
             self._best = Best(metric=metric, value=event.best_metrics[metric], step=event.best_step, checkpoint=name)

@@ -68,7 +68,9 @@ class Past:
         live |= {key: before for key, before, _ in self.changes}
         file = f"checkpoints/{name_of(self.step)}" if self.saved else ""
         state = state_of(self.saved) if self.saved else State()
-        yield events.Resumed(self.step, file, dict(self.skipped), live, state.best_step, state.best_metrics)
+        yield events.Resumed(
+            self.step, file, dict(self.skipped), live, state.best_step, state.best_metrics, state.seconds
+        )
         for key, before, after in self.changes:
             yield events.Changed(self.step, key, before, after)
         for line in self.skipped.values():
