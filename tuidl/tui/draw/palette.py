@@ -55,8 +55,8 @@ def palette_of(variables: Mapping[str, str]) -> Palette:
     accent = named["accent"]
     return Palette(
         text=style(foreground, 0.95),
-        muted=style(foreground, 0.55),
-        axis=style(foreground, 0.4),
+        muted=style(foreground, 0.62),
+        axis=style(foreground, 0.52),
         train=style(named["primary"], bold=True),
         train_raw=style(named["primary"], 0.4),
         val=style(named["warning"], bold=True),
