@@ -164,3 +164,11 @@ def test_data_list_says_what_is_there(cli, tuidl):
     assert rows["mnist"]["state"] == "absent" and "tuidl data get mnist" in rows["mnist"]["note"]
     assert rows["drawn-digits"]["state"] == "built in"
     assert json.dumps(rows)
+
+
+def test_a_trainer_loads_no_torchvision():
+    """It takes as long to load as torch itself, and every run would wait for it before its first step."""
+    modules = "tuidl.train.session, tuidl.train.companion, tuidl.train.answers"
+    tasks = "tuidl.train.tasks.classification, tuidl.train.tasks.language, tuidl.train.tasks.gan"
+    code = f"import sys, {modules}, {tasks}; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
