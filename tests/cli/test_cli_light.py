@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import subprocess
 import sys
 
 import pytest
