@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import subprocess
 import sys
 
 import pytest
