@@ -64,8 +64,9 @@ def no_signals(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_a_trainer_is_killed_at_once(run: RunPaths, trainer: "subprocess.Popen[bytes]") -> None:
     assert "step 7" in kill(run)
     assert trainer.wait(10) == -signal.SIGKILL
-    assert read_state(run)[1] == "lost"
-    assert "has ended already" in refused(run)
+    status, state = read_state(run)
+    assert status is not None and (state, status.reason, status.exit_code) == ("failed", "killed by command", 137)
+    assert "no trainer to kill" in refused(run)
 
 
 def test_without_process_descriptors_it_works_as_well(
