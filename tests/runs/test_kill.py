@@ -83,7 +83,7 @@ def test_a_number_that_another_process_has_got_is_left_alone(
     run: RunPaths, trainer: "subprocess.Popen[bytes]", no_signals: list[object]
 ) -> None:
     claim(run, start_ticks=12345)
-    assert "no trainer to kill" in refused(run)
+    assert "has ended already" in refused(run)
     assert trainer.poll() is None and not no_signals
 
 
@@ -101,7 +101,7 @@ def test_a_number_that_changes_hands_at_the_last_moment_is_left_alone(
     looks = [True, False]  # still there when the command looks, gone once the descriptor is open
     monkeypatch.setattr("tuidl.runs.control.alive", lambda identity: looks[0])
     monkeypatch.setattr(identity, "alive", lambda identity: looks[1])
-    assert "no trainer to kill" in refused(run)
+    assert "has ended already" in refused(run)
     assert trainer.poll() is None and not no_signals
 
 
