@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from faults import files, processes, strangers  # noqa: E402,F401 - they register their campaigns
-from faults.campaign import CAMPAIGNS, NotHere  # noqa: E402
+from faults import files, processes, strangers  # noqa: F401 - they register their campaigns
+from faults.campaign import CAMPAIGNS, NotHere
 
 
 def main() -> int:

@@ -31,5 +31,5 @@ def campaign(
     return register
 
 
-class NotHere(Exception):
+class NotHere(Exception):  # noqa: N818 - it is no error
     """The campaign needs something that this machine does not have; the message says what."""

@@ -100,14 +100,14 @@ def test_a_checkpoint_that_does_not_hold_pushes_out_none_that_does(
     store = Checkpoints(tmp_path)
     for step in (1, 2):
         store.save(at(step, TENSORS, best=False), {})
-    monkeypatch.setattr(checkpoint, "write_atomic", lambda path, data: write_atomic(path, data[:-1] + b"!"))
+    monkeypatch.setattr(checkpoint, "write_atomic", lambda path, data, **_: write_atomic(path, data[:-1] + b"!"))
     with pytest.raises(StorageError, match="disk"):
         store.save(at(3, TENSORS, best=True), {})
     assert names(tmp_path) == ["step-000000001.safetensors", "step-000000002.safetensors"]
     assert store.best is None
     monkeypatch.undo()
 
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, **_: Any) -> None:
         raise StorageError("disk full")
 
     monkeypatch.setattr(checkpoint, "write_atomic", full)

@@ -118,6 +118,7 @@ def test_checkpoints_are_named_by_their_event_and_hold_the_weights_and_the_spec(
 def test_status_says_where_the_run_stands(paths: RunPaths) -> None:
     spec = spec_of(training={"epochs": 3})
     pen = Recorder(paths, spec)
+    pen.begin()
     reader = RunReader(paths)
 
     def status() -> Any:

@@ -115,6 +115,7 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     run.add_argument("--name", metavar="NAME", help="name of the run; made from preset and time by default")
     run.add_argument("--detach", action="store_true", help="train in the background and return at once")
     run.add_argument("--offline", action="store_true", help="never download; use the stand-in where data is missing")
+    run.add_argument("--share", action="store_true", help="let your group read the run and watch it, but not steer it")
     run.add_argument("--quiet", action="store_true", help="print the result only")
     _data_option(run)
     _runs_option(run)

@@ -13,6 +13,7 @@ from tuidl.cli.output import emit
 from tuidl.errors import UsageError
 from tuidl.runs import LIVE_STATES, RunPaths, Status, find_run, read_spec, read_state, runs_dir
 from tuidl.runs.launch import prepare_run, spawn_trainer
+from tuidl.runs.layout import closed_to_group
 from tuidl.runs.past import repeat_of
 from tuidl.spec import RunSpec, load_preset, preset_names
 from tuidl.text import clean, did_you_mean
@@ -23,7 +24,9 @@ STARTING = 60.0  # seconds that a detached trainer may take until its first sign
 def run(args: argparse.Namespace) -> int:
     """Resolve what to train, claim a run directory, and train in it; return the exit code."""
     spec, preset, data_dir = resolve(args)
-    paths = prepare_run(spec, preset, args.name, runs_dir(args.runs_dir), data_dir)
+    paths = prepare_run(spec, preset, args.name, runs_dir(args.runs_dir), data_dir, args.share)
+    if args.share and (closed := closed_to_group(paths)):
+        print(f"tuidl: your group does not get to the run: chmod g+x {clean(str(closed))} lets it", file=sys.stderr)
     if args.detach:
         return _detach(paths, args)
     return _train_here(paths, spec, args)
@@ -69,13 +72,15 @@ def _detach(paths: RunPaths, args: argparse.Namespace) -> int:
     deadline, state = time.monotonic() + STARTING, "starting"
     while time.monotonic() < deadline:
         status, state = read_state(paths)
-        if status and state in LIVE_STATES and state != "starting" and _another(before, status):
+        if status and state in LIVE_STATES and state != "starting" and _its(trainer.pid, before, status):
             break
         code = trainer.poll()
         if code is not None:
             if code == 0:
                 break
-            reason = status.reason if status and status.reason and _another(before, status) else _last_line(paths)
+            reason = (
+                status.reason if status and status.reason and _its(trainer.pid, before, status) else _last_line(paths)
+            )
             print(f"tuidl: run {paths.name} ended at once: {clean(reason, limit=400)}", file=sys.stderr)
             return code
         time.sleep(0.05)
@@ -91,9 +96,10 @@ def _detach(paths: RunPaths, args: argparse.Namespace) -> int:
     return 0
 
 
-def _another(before: Status | None, after: Status) -> bool:
-    """Return whether another process has written the status since."""
-    return before is None or after.identity != before.identity
+def _its(pid: int, before: Status | None, after: Status) -> bool:
+    """Return whether the trainer with this process id has written the status, and not one before it or a rival."""
+    written = before is None or after.identity != before.identity
+    return written and after.identity is not None and after.identity.pid == pid
 
 
 def _last_line(paths: RunPaths) -> str:

@@ -7,21 +7,20 @@ whatever happens to one line, the next one is found again.
 """
 
 import os
-import stat
 import zlib
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from tuidl.errors import StorageError, UsageError
-from tuidl.runs.files import NOFOLLOW, open_regular, storage_error
+from tuidl.runs.atomic import open_append
+from tuidl.runs.files import open_regular, storage_error
 from tuidl.runs.jsonio import dump_json, load_object
 from tuidl.text import clean
 
 FORMAT = 1
 MAX_LINE = 8 * 1024 * 1024  # bytes; a longer line is not ours
 
-_APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT | NOFOLLOW | getattr(os, "O_CLOEXEC", 0)
 _datasync = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
 
 
@@ -29,13 +28,10 @@ class RecordWriter:
     """Appends records to one file. A file has one writer at a time, used from one thread."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path` (made with mode 0600) and close a line that a crash left open. Raises StorageError."""
+        """Open `path`, made if it is not there, and close a line that a crash left open. Raises StorageError."""
         self._path = path
         self._torn = b""  # what has to be written before the next record, so that it starts on its own line
-        try:
-            self._fd = os.open(path, _APPEND, 0o600)
-        except OSError as error:
-            raise storage_error(path, error) from error
+        self._fd = open_append(path)
         try:
             self._open_file()
         except BaseException:
@@ -64,13 +60,11 @@ class RecordWriter:
             self._fd = -1
 
     def _open_file(self) -> None:
-        info = os.fstat(self._fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise StorageError(f"{clean(str(self._path))}: not a regular file; remove it or start a new run")
-        if info.st_size == 0:
+        size = os.fstat(self._fd).st_size
+        if size == 0:
             self._write(_line({"format": FORMAT, "file": self._path.stem}))
             return
-        os.lseek(self._fd, info.st_size - 1, os.SEEK_SET)
+        os.lseek(self._fd, size - 1, os.SEEK_SET)
         if os.read(self._fd, 1) != b"\n":
             self._write(b"\n")  # if only the newline was missing, this saves the last record as well
 

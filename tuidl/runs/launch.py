@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuidl.runs.files import NOFOLLOW, storage_error
+from tuidl.runs.atomic import open_append
 from tuidl.runs.layout import RunPaths, create_run
 from tuidl.runs.writer import write_spec
 
@@ -22,18 +22,23 @@ def at_home(spec: "RunSpec") -> "RunSpec":
     """Return the spec with the user's text file as a full path, so that the run can be repeated from anywhere."""
     if not spec.data.path:
         return spec
-    full = str(Path(spec.data.path).expanduser().absolute())
+    try:
+        full = str(Path(spec.data.path).expanduser().absolute())
+    except RuntimeError:  # the home of a user whom nobody knows
+        return spec
     return spec.model_copy(update={"data": spec.data.model_copy(update={"path": full})})
 
 
-def prepare_run(spec: "RunSpec", preset: str, name: str | None, root: Path, data_dir: str | None) -> RunPaths:
+def prepare_run(
+    spec: "RunSpec", preset: str, name: str | None, root: Path, data_dir: str | None, share: bool = False
+) -> RunPaths:
     """Make the directory of a new run below `root`, with all in it that a trainer needs, and return its places.
 
-    `preset` is the name of what the spec was made from, `data_dir` where its data is looked for. Raises UsageError for
-    a bad or taken `name`, StorageError.
+    `preset` is the name of what the spec was made from, `data_dir` where its data is looked for; with `share` the
+    user's group may read the run. Raises UsageError for a bad or taken `name`, StorageError.
     """
     spec = at_home(spec)
-    paths = create_run(root, name, preset)
+    paths = create_run(root, name, preset, share)
     write_spec(paths, {
         "format": 1, "preset": {"name": preset, "title": spec.about.title}, "seed": spec.seed,
         "spec": spec.model_dump(mode="json"), "data_dir": data_dir,
@@ -57,8 +62,5 @@ def spawn_trainer(paths: RunPaths, options: Sequence[str] = ()) -> "subprocess.P
 
 
 def open_log(paths: RunPaths) -> int:
-    """Open the log of a detached trainer for appending and return the descriptor. Raises StorageError."""
-    try:
-        return os.open(paths.trainer_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NOFOLLOW, 0o600)
-    except OSError as error:
-        raise storage_error(paths.trainer_log, error) from error
+    """Open the log of the trainer for appending and return the descriptor. Raises StorageError."""
+    return open_append(paths.trainer_log)

@@ -10,11 +10,12 @@ import platformdirs
 
 from tuidl.errors import UsageError
 from tuidl.runs.atomic import sync_directory
-from tuidl.runs.files import storage_error
+from tuidl.runs.files import SAFE_DIRECTORY, storage_error
 from tuidl.runs.names import automatic_name, check_name, is_name
 from tuidl.text import clean, did_you_mean
 
 _MOST_SHOWN = 8
+_PRIVATE, _SHARED = 0o700, 0o750
 
 
 @dataclass(frozen=True)
@@ -70,21 +71,30 @@ class RunPaths:
 
 
 def runs_dir(override: Path | None = None) -> Path:
-    """Return the directory of all runs, absolute: `override`, else $TUIDL_RUNS_DIR, else the user's state directory."""
+    """Return the directory of all runs, absolute: `override`, else $TUIDL_RUNS_DIR, else the user's state directory.
+
+    Raises UsageError for the home of an unknown user.
+    """
     chosen = override or os.environ.get("TUIDL_RUNS_DIR") or platformdirs.user_state_path("tuidl") / "runs"
-    return Path(chosen).expanduser().absolute()  # absolute, because a detached trainer starts somewhere else
+    try:
+        return Path(chosen).expanduser().absolute()  # absolute, because a detached trainer starts somewhere else
+    except RuntimeError as error:  # the home of a user whom nobody knows
+        raise UsageError(f"runs directory {clean(str(chosen), limit=200)!r}: {error}") from None
 
 
-def create_run(root: Path, name: str | None, preset_name: str) -> RunPaths:
-    """Make and own a new run directory (mode 0700) below `root`, which is made when it is not there.
+def create_run(root: Path, name: str | None, preset_name: str, share: bool = False) -> RunPaths:
+    """Make and own a new run directory below `root`, which is made when it is not there.
 
-    Without `name` the run is named after its preset and the time, with a number when that is taken. Raises UsageError
-    for a bad `name` or one that exists: a run is never overwritten. Raises StorageError when `root` cannot be written.
+    It is the user's alone (mode 0700), with `share` also the group's to read (0750), all but the inbox of commands;
+    the files in it follow (see `set_mode`). Without `name` the run is named after its preset and the time, with a
+    number when that is taken. Raises UsageError for a bad `name` or one that exists: a run is never overwritten.
+    Raises StorageError when `root` cannot be written.
     """
     if name is not None:
         check_name(name)
+    mode = _SHARED if share else _PRIVATE
     try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_root(root, mode)
     except OSError as error:
         raise storage_error(root, error) from error
     stem = name or automatic_name(preset_name)
@@ -93,7 +103,7 @@ def create_run(root: Path, name: str | None, preset_name: str) -> RunPaths:
         directory = root / (stem if number == 1 else f"{stem}-{number}")
         try:
             directory.mkdir(mode=0o700)  # the claim: of two that try, one succeeds
-            return _furnish(RunPaths(directory))
+            return _furnish(RunPaths(directory), mode)
         except FileExistsError:
             if name is not None:
                 raise UsageError(f"a run named {name!r} exists already; choose another --name") from None
@@ -108,14 +118,14 @@ def find_run(root: Path, text: str) -> RunPaths:
     Anything with a `/` in it is a path. Raises UsageError when no run or more than one is meant.
     """
     if "/" in text or os.sep in text:
-        return RunPaths(_run_at(text))
+        return check_inside(RunPaths(_run_at(text)))
     check_name(text)
     names = run_names(root)
     if text in names:
-        return RunPaths(root / text)
+        return check_inside(RunPaths(root / text))
     matches = [name for name in names if name.startswith(text)]
     if len(matches) == 1:
-        return RunPaths(root / matches[0])
+        return check_inside(RunPaths(root / matches[0]))
     if matches:
         shown = ", ".join(matches[:_MOST_SHOWN]) + (", …" if len(matches) > _MOST_SHOWN else "")
         raise UsageError(f"{text!r} is the beginning of {len(matches)} runs: {shown}")
@@ -138,10 +148,59 @@ def run_names(root: Path) -> list[str]:
         raise storage_error(root, error) from error
 
 
-def _furnish(paths: RunPaths) -> RunPaths:
+def check_inside(paths: RunPaths) -> RunPaths:
+    """Return the places of a run, or raise UsageError where one is a link: nothing is written outside of a run."""
+    for place in (paths.artifacts, paths.checkpoints, paths.control):
+        if place.is_symlink():
+            name = clean(paths.name, limit=80)
+            raise UsageError(f"run {name} has a link in place of its directory {place.name}, and is not used")
+    return paths
+
+
+def closed_to_group(paths: RunPaths) -> Path | None:
+    """Return a directory above a run that the run's group may not enter, so that sharing the run is of no use."""
+    try:
+        group = paths.directory.stat().st_gid
+        for place in paths.directory.resolve().parents:
+            info = place.stat()
+            if not info.st_mode & (stat.S_IXGRP if info.st_gid == group else stat.S_IXOTH):
+                return place
+    except OSError:
+        pass
+    return None
+
+
+def _make_root(root: Path, mode: int) -> None:
+    for place in [*reversed(root.parents), root]:
+        if place.is_dir():
+            continue
+        try:
+            place.mkdir(mode=0o700)
+            _open_to(place, mode)
+        except FileExistsError:  # another process has been faster, or it is no directory
+            if not place.is_dir():
+                raise
+
+
+def _open_to(directory: Path, mode: int) -> None:
+    """Give the new `directory` its mode, whatever the umask has left of it; a group that it hands on stays so."""
+    fd = os.open(directory, SAFE_DIRECTORY)
+    try:
+        now = stat.S_IMODE(os.fstat(fd).st_mode)
+        wanted = mode | now & stat.S_ISGID
+        if now != wanted:
+            with contextlib.suppress(PermissionError):  # a file system that knows no permissions
+                os.fchmod(fd, wanted)
+    finally:
+        os.close(fd)
+
+
+def _furnish(paths: RunPaths, mode: int) -> RunPaths:
     try:
         for directory in (paths.artifacts, paths.checkpoints, paths.control):
             directory.mkdir(mode=0o700)
+            _open_to(directory, _PRIVATE if directory == paths.control else mode)
+        _open_to(paths.directory, mode)
         sync_directory(paths.directory)
         sync_directory(paths.directory.parent)
     except OSError:

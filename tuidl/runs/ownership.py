@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tuidl.errors import OwnershipError, UsageError
+from tuidl.errors import OwnershipError, StorageError, UsageError
 from tuidl.runs.atomic import write_atomic
 from tuidl.runs.files import read_capped, storage_error
 from tuidl.runs.identity import Identity, alive
@@ -50,8 +50,16 @@ def claim(paths: RunPaths, take_over: bool = False) -> Claim:
     try:
         write_atomic(_path(paths, newest + 1), Identity.current().model_dump_json().encode(), exclusive=True)
     except FileExistsError:
-        raise UsageError(f"run {clean(paths.name, limit=80)} has just been taken by another trainer") from None
+        raise _just_taken(paths) from None
+    except StorageError:
+        if _newest(paths) > newest:  # whose trainer has swept the file that was to become the claim
+            raise _just_taken(paths) from None
+        raise
     return Claim(paths, newest + 1)
+
+
+def _just_taken(paths: RunPaths) -> UsageError:
+    return UsageError(f"run {clean(paths.name, limit=80)} has just been taken by another trainer")
 
 
 def _newest(paths: RunPaths) -> int:

@@ -1,5 +1,6 @@
 """How a run stands right now: one small file, replaced as a whole by the trainer and polled by the viewers."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, get_args
 
@@ -63,6 +64,7 @@ class StatusWriter:
     def __init__(self, paths: RunPaths) -> None:
         """Begin with state `starting` of this process; nothing is written before the first `update`."""
         self._path = paths.status
+        self.guard: Callable[[], None] = lambda: None  # looks whether the run is still this process's, or raises
         self.current = Status(identity=Identity.current())
 
     def update(self, **changes: Any) -> Status:
@@ -85,7 +87,7 @@ class StatusWriter:
         if len(data) > MAX_BYTES:
             raise ValueError(f"a status of {len(data)} bytes is larger than {MAX_BYTES}")
         status = Status.model_validate_json(data)  # what is written is what a reader accepts
-        write_atomic(self._path, data, durable=status.state in FINAL_STATES)
+        write_atomic(self._path, data, durable=status.state in FINAL_STATES, guard=self.guard)
         self.current = status
         return status
 

@@ -8,7 +8,7 @@ the whole file but its own 64 digits, so that no flipped bit is ever trained on.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,11 @@ class Checkpoints:
         self._damaged: set[str] = set()
         sweep_temps(directory)
 
-    def save(self, event: Checkpoint, header: Mapping[str, Any]) -> str:
-        """Write a checkpoint and return the file's name. Raises StorageError."""
+    def save(self, event: Checkpoint, header: Mapping[str, Any], guard: Callable[[], None] = lambda: None) -> str:
+        """Write a checkpoint and return the file's name. Raises StorageError, and whatever `guard` raises.
+
+        `guard` looks whether the run is still this process's, before a file takes its place and before one goes.
+        """
         name = name_of(event.step)
         tensors = {
             **event.weights,
@@ -80,13 +83,14 @@ class Checkpoints:
         try:
             if path.is_dir():  # nothing of ours, and no file can take its place
                 path.rename(path.with_name(f"aside-{name}"))
-            write_atomic(path, data)
+            write_atomic(path, data, guard=guard)
             if path.read_bytes() != data:  # it is no checkpoint then, and must not push out one that is
                 path.unlink(missing_ok=True)
                 raise StorageError(f"{clean(str(path))} does not hold what was written to it; the disk is failing")
             self._damaged.discard(name)
             if event.best:
                 self.best = name
+            guard()
             self._prune()
         except OSError as error:
             raise storage_error(path, error) from error

@@ -87,6 +87,7 @@ class State:
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
     stale: int = 0  # evaluations since the best one
+    evaluated: int = 0  # step of the newest evaluation that was due
     metrics: dict[str, float] = field(default_factory=dict)  # newest value of each
 
 
@@ -142,6 +143,9 @@ class Fit:
         yield events.Started(
             state.step, {**self.task.facts(), "steps": self.total, "steps_per_epoch": self.task.steps_per_epoch}
         )
+        if state.evaluated < state.step and self._time_to_evaluate(state.step % self.task.steps_per_epoch == 0):
+            yield from self._evaluate()  # which was due, but the run was saved and ended before
+            yield from self._serve()
         while state.step < self.total and not self.ending:
             epoch, index = divmod(state.step, self.task.steps_per_epoch)
             if index == 0:
@@ -179,7 +183,8 @@ class Fit:
             raise UsageError(
                 f"the checkpoint of step {saved.step} does not fit this run: {clean(str(error), limit=200)}"
             ) from error
-        self.best_weights = {name: value.to(device) for name, value in (saved.best_weights or saved.weights).items()}
+        best = saved.weights if self.state.best_step == saved.step else saved.best_weights
+        self.best_weights = {name: value.to(device) for name, value in best.items()}
         self._stop_early()
 
     def _lr_factor(self) -> float:
@@ -361,6 +366,7 @@ class Fit:
         state, stop = self.state, self.spec.early_stopping
         value = report.metrics[self.spec.metric]
         value = -value if self.spec.larger_is_better else value
+        state.evaluated = state.step
         state.history.append(value if math.isfinite(value) else math.inf)
         better: bool = math.isfinite(value) and value < state.best - (stop.min_delta if state.history[:-1] else 0.0)
         if better:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import singledispatchmethod
 from typing import Any
 
-from tuidl.errors import StorageError
+from tuidl.errors import OwnershipError, StorageError
 from tuidl.runs import Best, RunPaths, RunWriter, write_atomic
 from tuidl.runs.ownership import Claim
 from tuidl.spec.load import with_live_change
@@ -37,6 +37,7 @@ class Recorder:
         self.writer = RunWriter(paths)
         self.checkpoints = Checkpoints(paths.checkpoints, spec.checkpoints.keep)
         self.spec, self._claim, self._give_up = spec, claim, give_up
+        self.writer.status.guard = self._check_claim
         self._reserve = paths.directory / "reserve"
         self.elapsed = 0.0
         self._stored: list[str] = []
@@ -45,12 +46,22 @@ class Recorder:
         self._steps_per_epoch = 1
         self._status_at = self._sync_at = time.monotonic()
         self._unwritten = 0  # events left out since the disk was last known to be full
+
+    def begin(self) -> None:
+        """Say that the run is starting."""
         self.status(state="starting")
         self._hold_back()
+
+    def _check_claim(self) -> None:
+        """Look whether the run is still this process's, which may have been asleep for long."""
+        if self._claim:
+            self._claim.check()
 
     def record(self, event: Event) -> list[str]:
         """Write `event`, and a heartbeat or a sync where one is due; return the files written for it."""
         self._stored = []
+        if not isinstance(event, events.Heartbeat):
+            self._check_claim()
         try:
             self._write(event)
             self._renew(event.step)
@@ -70,8 +81,6 @@ class Recorder:
             self.status(step=step)
         if now - self._sync_at >= SYNC_EVERY:
             self._sync_at = now
-            if self._claim:
-                self._claim.check()
             self.writer.sync()
 
     def _without_space(self, event: Event, error: StorageError) -> None:
@@ -116,13 +125,15 @@ class Recorder:
 
     def fail(self, reason: str, exit_code: int) -> None:
         """Write that the run has failed."""
+        self._check_claim()
         self.writer.event("failed", self.writer.status.current.step, elapsed=self.elapsed, reason=reason)
         self.status(state="failed", reason=reason, exit_code=exit_code)
 
     def close(self) -> None:
         """Close the logs and give back what was held back."""
         self.writer.close()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, OwnershipError):
+            self._check_claim()
             self._reserve.unlink(missing_ok=True)
 
     def _event(self, kind: str, event: Event, **fields: Any) -> None:
@@ -201,10 +212,8 @@ class Recorder:
 
     @_write.register
     def _(self, event: events.Checkpoint) -> None:
-        if self._claim:
-            self._claim.check()
         self.writer.sync()  # no checkpoint is newer than the metrics that lead to it
-        name = self.checkpoints.save(event, {"spec": self.spec.model_dump(mode="json")})
+        name = self.checkpoints.save(event, {"spec": self.spec.model_dump(mode="json")}, self._check_claim)
         if event.best and self._best:
             self._best = self._best.model_copy(update={"checkpoint": name})
         self._stored.append(f"checkpoints/{name}")

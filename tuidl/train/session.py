@@ -79,6 +79,7 @@ def _conduct(paths: RunPaths, asked: dict[str, Any], listen: Listener, door: Doo
     spec = past.spec if past else validate(asked["spec"], where=str(paths.spec))
     recorder = Recorder(paths, spec, claim, give_up=lambda: door.signal is not None)
     try:
+        recorder.begin()
         for event in _train(asked, spec, past, door, recorder, wishes):
             listen(event, recorder.record(event))
             if isinstance(event, events.Finished):
@@ -89,6 +90,7 @@ def _conduct(paths: RunPaths, asked: dict[str, Any], listen: Listener, door: Doo
     except OwnershipError:
         raise  # the run is another's, and so is its status
     except BaseException as error:
+        claim.check()  # a trainer that has taken the run over sweeps the files of this one: that is why it failed then
         known = translate(error)
         _log(paths, error)
         with contextlib.suppress(StorageError, OSError):  # the disk that failed the run cannot take its epitaph either
