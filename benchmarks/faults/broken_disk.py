@@ -172,6 +172,7 @@ def load_torch() -> None:
 
     torch.set_num_threads(1)
     answers.warm_up()
+    importlib.import_module("torch._dynamo")  # which the first optimizer loads, in two seconds
     load.STAND_IN_SIZES = (600, 200)
     scorer.JUDGE["training"] = {"epochs": 1, "batch_size": 50}
     drawn = {key: load._draw(load.DATASETS[key]) for key in ("drawn-digits", "drawn-shapes")}

@@ -10,7 +10,6 @@ import os
 import pickle
 import struct
 import tarfile
-import zipfile
 import zlib
 from typing import Any
 from unittest import mock
@@ -24,14 +23,6 @@ from tuidl.spec.datasets import DataFile, DataSet, Download
 from tuidl.spec.run import CHOICES
 
 # ---------------------------------------------------------------------- checkpoints
-
-
-def _zip(**members: bytes) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, data in members.items():
-            archive.writestr(name.replace("__", "/"), data)
-    return packed.getvalue()
 
 
 def _tar(*members: tuple[str, bytes | str], kind: bytes = tarfile.REGTYPE, mode: str = "w") -> bytes:
@@ -58,11 +49,11 @@ def _tensors(told: str, entries: str = "", data: bytes = b"") -> bytes:
     return checkpoint._signed(len(header).to_bytes(8, "little") + header + data)
 
 
-def _evil_tensors(what: str, sound: bytes, payload: bytes) -> bytes:
+def _evil_tensors(what: str, sound: bytes, payload: bytes, zipped: bytes) -> bytes:
     told = '{"format":2,"step":99,"values":{}}'
     entry = ',"%s":{"dtype":"%s","shape":[%s],"data_offsets":[%s]}'
     return {
-        "polyglot of both": sound + _zip(archive__data_pkl=payload),
+        "polyglot of both": sound + zipped,
         "pickle in the header": _tensors(payload.hex()),
         "pickle as a tensor": _tensors(told, entry % ("__reduce__", "U8", len(payload), f"0,{len(payload)}"), payload),
         "header nested": _tensors("[" * 400_000),
@@ -99,11 +90,13 @@ def checkpoint(box: Box, what: str) -> Attack:
     elif what == "numpy objects":
         numpy.save(saved, numpy.array([evil], dtype=object), allow_pickle=True)
         data = saved.getvalue()
-    elif what in ("torch zip", "torch legacy"):
-        torch.save({"weight": evil}, saved, _use_new_zipfile_serialization=what == "torch zip")
+    elif what == "torch legacy":
+        torch.save({"weight": evil}, saved, _use_new_zipfile_serialization=False)
         data = saved.getvalue()
     elif what != "pickle":
-        data = _evil_tensors(what, sound.read_bytes(), payload)
+        torch.save({"weight": evil}, saved)
+        zipped = saved.getvalue()
+        data = zipped if what == "torch zip" else _evil_tensors(what, sound.read_bytes(), payload, zipped)
     if not target.is_symlink() and not target.exists():
         target.write_bytes(data)
     for name in ("step-000000099.pt", "model.pkl", "archive.pth", "pytorch_model.bin"):

@@ -53,7 +53,7 @@ class Bench:
 
     def words(self, preset: str, name: str, *settings: str) -> list[str]:
         """Return the arguments that train a preset."""
-        return [*run_words(preset, self.root, "checkpoints.every_seconds=0", *settings), "--name", name]
+        return [*run_words(preset, self.root, "checkpoints.interval=0", *settings), "--name", name]
 
     def fresh(self, name: str) -> RunPaths:
         """Return the place of a run, with nothing in it; whoever is left of a broken trial ends."""
@@ -243,6 +243,7 @@ def _no_space(bench: Bench, trial: Trial) -> None:
     names_too = trial.random.random() < 0.5
     child = bench.start(bench.words("mnist-mlp", "none"), None, lambda: quota.install(names_too))
     _refused(bench, child, bench.runs)
+    no_traceback(paths, child)
     status = read_status(paths)
     hold(not status or status.state == "failed", f"the status says {status and status.state}")
 
@@ -303,6 +304,7 @@ def _no_space_to_resume(bench: Bench, trial: Trial) -> None:
     (paths.directory / "reserve").unlink(missing_ok=True)  # else there is space: what was held back
     child = bench.start(["resume", "stopped", "--offline"], None, lambda: quota.install(False))
     _refused(bench, child, paths.directory)
+    no_traceback(paths, child)
     after = {path.name: path.read_bytes() for path in paths.checkpoints.glob("step-*")}
     hold(before == after, "the checkpoints are not as they were")
     child = bench.start(["resume", "stopped", "--offline"])

@@ -314,7 +314,7 @@ TOTAL, DIES_AT = 60, 52  # steps; a checkpoint every 6
 def damage(root: Path, count: int) -> Iterator[str]:
     load_torch()
     runs = root / "runs"
-    settings = (f"training.max_steps={TOTAL}", "checkpoints.keep=3", "checkpoints.every_seconds=0")
+    settings = (f"training.max_steps={TOTAL}", "checkpoints.keep=3", "checkpoints.interval=0")
     words = run_words("mnist-mlp", root, *settings)
     for name, last in (("whole", 0), ("died", DIES_AT)):
         child = Child(root / "log", partial(_train, [*words, "--name", name], last))

@@ -44,19 +44,19 @@ BOOK = "the cat sat on the mat. a dog ran over the hill and far away, and nobody
 # Everything that a checkpoint could forget is in use: dropout, augmentation, moments of the optimizer, batch norm,
 # carried memory, schedules that look at the step or at the past, evaluations in the middle of an epoch.
 _ALL = (
-    "device=cpu", "precision=fp32", "training.threads=1", "checkpoints.every_seconds=1", "evaluation.probes=16",
+    "device=cpu", "precision=fp32", "training.threads=1", "checkpoints.interval=1", "evaluation.probes=16",
     "evaluation.worst=4", "data.stand_in=none",
 )  # fmt: skip
 PRESETS: dict[str, tuple[str, ...]] = {
     "mnist-mlp": (
         "data.name=drawn-digits", "data.train_limit=400", "model.widths=[32,16]", "regularization.dropout=0.3",
-        "augmentation.shift=2", "augmentation.noise=0.1", "training.batch_size=25", "training.epochs=7",
+        "augmentation.shift=2", "augmentation.noise=0.1", "training.batch_size=25", "training.epochs=5",
         "evaluation.every_steps=6",
     ),
     "cifar-cnn": (
         "data.name=drawn-shapes", "data.train_limit=200", "model.channels=[4,8]", "regularization.dropout=0.2",
         "schedule.kind=plateau", "schedule.patience=1", "early_stopping.patience=500", "training.batch_size=20",
-        "training.epochs=5", "evaluation.every_steps=7",
+        "training.epochs=4", "evaluation.every_steps=7",
     ),
     "char-lstm": (
         "data.name=text", "data.path={book}", "model.width=16", "model.embedding=8", "model.unroll=8",
@@ -64,7 +64,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     ),
     "mnist-gan": (
         "data.name=drawn-digits", "data.train_limit=160", "model.latent=4", "model.channels=4",
-        "regularization.dropout=0.2", "augmentation.shift=1", "training.batch_size=20", "training.epochs=4",
+        "regularization.dropout=0.2", "augmentation.shift=1", "training.batch_size=20", "training.epochs=3",
         "evaluation.every_steps=6", "evaluation.score_images=100", "evaluation.sample_images=4",
     ),
 }  # fmt: skip

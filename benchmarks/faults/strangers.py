@@ -113,16 +113,18 @@ class Listener:
 
 
 def _run_is_silent(root: Path) -> None:
-    listener = Listener(root)
-    with subprocess.Popen(
-        listener.train, env=listener.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+    listener, paths = Listener(root), RunPaths(root / "runs" / "a")
+    silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(listener.train, env=listener.environ, **silent)
+    try:
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and read_state(RunPaths(listener.runs / "a"))[1] != "running":
+        while time.monotonic() < deadline and read_state(paths)[1] != "running":
             listener.look(process, 0.1)
-        hold(read_state(RunPaths(listener.runs / "a"))[1] == "running", "the run has not begun")
+        hold(read_state(paths)[1] == "running", "the run has not begun")
         listener.look(process, 1.0)
-        process.terminate()
+    finally:
+        process.kill()
+        process.wait()
     listener.check()
 
 

@@ -25,7 +25,7 @@ from tuidl.train.loop import State, fit
 from tuidl.train.resume import Wishes
 from tuidl.train.session import Door, conduct
 
-FIXED: dict[str, Any] = {"training": {"epochs": 4, "threads": 1}, "checkpoints": {"every_seconds": 0}}
+FIXED: dict[str, Any] = {"training": {"epochs": 4, "threads": 1}, "checkpoints": {"interval": 0}}
 SPECS = {
     "classification": spec_of(
         "classification", **FIXED, evaluation={"every_steps": 3, "probes": 0}, regularization={"dropout": 0.3},
@@ -205,7 +205,7 @@ def test_without_a_weight_it_is_refused(task: str, halves: dict[str, Half]) -> N
 VALUES = [0.5, 0.9, 0.3, 0.4, 0.2, 0.35, 0.6, 0.1]  # of the deciding metric
 LOOP_SPEC = spec_of(
     training={"epochs": 8}, early_stopping={"patience": 5}, schedule={"kind": "plateau", "patience": 2},
-    checkpoints={"every_seconds": 0},
+    checkpoints={"interval": 0},
 )  # fmt: skip
 PER_EPOCH = 2
 

@@ -78,7 +78,7 @@ def newest(paths: RunPaths) -> Path:
 
 def spec_for(groups: Mapping[str, Any]) -> RunSpec:
     more = dict(groups)
-    fixed = {"precision": "fp32", "training": {"epochs": 4, "threads": 1}, "checkpoints": {"every_seconds": 1}}
+    fixed = {"precision": "fp32", "training": {"epochs": 4, "threads": 1}, "checkpoints": {"interval": 1}}
     evaluation = {"every_steps": 3, "sample_length": 4} if more.get("task") == "language" else {"every_steps": 3}
     return spec_of(more.pop("task", "classification"), **fixed, evaluation=evaluation, **more)
 

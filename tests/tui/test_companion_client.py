@@ -260,7 +260,7 @@ async def test_without_a_companion_a_plain_trainer_starts(
     companion: Companion, paths: RunPaths, spawned: list[Any]
 ) -> None:
     await companion.train(paths, offline=True)
-    assert spawned == [(paths, True)]
+    assert spawned == [(paths, ["--offline"])]
 
 
 @pytest.mark.parametrize("mode", ["refuse", "hang", "die"])
@@ -271,7 +271,7 @@ async def test_one_that_does_not_become_a_trainer_is_replaced_by_one(
     monkeypatch.setattr(client, "PATIENCE", 0.5)
     process = await process_of(companion)
     await companion.train(paths)
-    assert spawned == [(paths, False)]
+    assert spawned == [(paths, [])]
     await gone(process)
 
 
@@ -279,7 +279,7 @@ async def test_a_dead_one_is_replaced_too(companion: Companion, paths: RunPaths,
     process = await process_of(companion)
     process.kill()
     await companion.train(paths)
-    assert spawned == [(paths, False)]
+    assert spawned == [(paths, [])]
 
 
 @pytest.mark.parametrize("cancelled", [True, False])

@@ -155,7 +155,7 @@ class Evaluation(Group):
 class Checkpoints(Group):
     """What is kept of a run so that it can go on after whatever ends it."""
 
-    every_seconds: int = setting(
+    interval: int = setting(
         60, help="Save all that `tuidl resume` needs so often, and after each evaluation; 0 only then.",
         unit="seconds", ge=0, le=86_400,
     )  # fmt: skip

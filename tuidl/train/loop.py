@@ -202,7 +202,7 @@ class Fit:
         return self.meter.full or self.clock() - self._mark >= DRAIN_EVERY
 
     def _time_to_save(self) -> bool:
-        every = self.spec.checkpoints.every_seconds
+        every = self.spec.checkpoints.interval
         return every > 0 and self.clock() - self._saved_at >= every and self.state.step > self._saved_step
 
     def _time_to_evaluate(self, epoch_ends: bool) -> bool:
