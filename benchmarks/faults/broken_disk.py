@@ -20,7 +20,7 @@ from typing import Any
 
 import tuidl
 from faults.campaign import NotHere, Trials
-from faults.lab import BOOK, PRESETS
+from faults.lab import BOOK, PRESETS, BrokenError, Trial
 
 PATIENCE = 60.0  # seconds until a child is given up; what it does takes about one
 HUNG = 998  # "exit code" of a child that was given up
@@ -160,6 +160,22 @@ class Child:
     def told(self) -> list[Any]:
         """What it has told."""
         return [json.loads(line) for line in self._told.read_bytes().splitlines()] if self._told.exists() else []
+
+
+def surely(carry_out: Callable[[Trial], None]) -> Callable[[Trial], None]:
+    """Let a trial that stumbles over what it finds be a broken one."""
+
+    def carried_out(trial: Trial) -> None:
+        try:
+            carry_out(trial)
+        except BrokenError:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}: {error}"
+            raise BrokenError(text) from error
+
+    return carried_out
 
 
 def load_torch() -> None:

@@ -21,6 +21,7 @@ from faults.broken_disk import (
     own_disk,
     resize,
     run_words,
+    surely,
 )
 from faults.campaign import campaign
 from faults.lab import (
@@ -144,7 +145,7 @@ def full_disk(root: Path, count: int) -> Iterator[str]:
         else:
             _REFUSALS[kind - 8](bench, trial)
 
-    yield from attempts("full-disk", count, carry_out)
+    yield from attempts("full-disk", count, surely(carry_out))
 
 
 def _filled(bench: Bench, trial: Trial, preset: str, policy: str) -> None:
@@ -345,7 +346,7 @@ def small_disk(root: Path, count: int) -> Iterator[str]:
         no_traceback(paths, child)
         check_completed(paths) if policy == "pause" else check_sound(paths)
 
-    yield from attempts("small-disk", count, carry_out)
+    yield from attempts("small-disk", count, surely(carry_out))
 
 
 # ---------------------------------------------------------------- non-finite
@@ -389,7 +390,7 @@ def non_finite(root: Path, count: int) -> Iterator[str]:
         _check_failed(paths, child, "diverged", step, ("lower optimizer.lr", f"step {step}"))
         _go_on(bench, paths, "--set=optimizer.lr=0.0001")
 
-    yield from attempts("non-finite", count, carry_out)
+    yield from attempts("non-finite", count, surely(carry_out))
 
 
 def _spoil_step(task: Any, spec: RunSpec, tell: Tell, net: str, number: int, way: str, value: float) -> None:
@@ -532,7 +533,7 @@ def out_of_memory(root: Path, count: int) -> Iterator[str]:
         _go_on(bench, paths)
         check_same(story_of(paths), wanted)
 
-    yield from attempts("out-of-memory", count, carry_out)
+    yield from attempts("out-of-memory", count, surely(carry_out))
 
 
 def _raise_at(task: Any, spec: RunSpec, tell: Tell, where: str, number: int, error: BaseException) -> None:

@@ -22,9 +22,10 @@ from faults.broken_disk import (
     load_torch,
     obey_permissions,
     run_words,
+    surely,
 )
 from faults.campaign import campaign
-from faults.lab import BrokenError, Trial, attempts, check_completed, check_same, hold, story_of
+from faults.lab import Trial, attempts, check_completed, check_same, hold, story_of
 from tuidl.errors import StorageError
 from tuidl.runs import RecordWriter, RunPaths, RunReader, RunWriter, create_run, encode_block, write_spec
 
@@ -177,10 +178,11 @@ def _is(saved: Any, step: int, what: str) -> bool:
 )
 @apart
 def syscalls(root: Path, count: int) -> Iterator[str]:
+    tried = root / "tried"
     for scenario in (Recording(), Saving(3), Saving(2)):
         if scenario.name != "recording":  # which needs no torch, and so has children that are born quickly
             load_torch()
-        made, tried = root / scenario.name, root / "tried"
+        made = root / scenario.name
         made.mkdir()
         scenario.prepare(made)
 
@@ -188,16 +190,19 @@ def syscalls(root: Path, count: int) -> Iterator[str]:
         undisturbed = Child(root / "log", partial(_act, scenario, tried, Calls()))
         if undisturbed.end():
             raise RuntimeError(undisturbed.text)
-        for number, name in enumerate(dict(undisturbed.told)["calls"]):
-            for fault in faults_of(name):
-                shutil.rmtree(tried)
-                shutil.copytree(made, tried)
-                child = Child(root / "log", partial(_act, scenario, tried, Calls(number, fault)))
-                try:
-                    _check_child(child, scenario, tried, name, fault)
-                    yield ""
-                except BrokenError as wrong:
-                    yield f"{scenario.name}, call {number} ({name}) {fault}: {wrong}"
+        calls = [
+            (at, name, fault) for at, name in enumerate(dict(undisturbed.told)["calls"]) for fault in faults_of(name)
+        ]
+
+        def carry_out(trial: Trial, scenario: Any = scenario, made: Path = made, calls: list[Any] = calls) -> None:
+            at, name, fault = calls[trial.number % len(calls)]
+            trial.note(f"{scenario.name}, call {at} ({name}) {fault}")
+            shutil.rmtree(tried)
+            shutil.copytree(made, tried)
+            child = Child(root / "log", partial(_act, scenario, tried, Calls(at, fault)))
+            _check_child(child, scenario, tried, name, fault)
+
+        yield from attempts("syscalls", len(calls), surely(carry_out))
         shutil.rmtree(tried)
 
 
@@ -350,7 +355,7 @@ def damage(root: Path, count: int) -> Iterator[str]:
             silent = [path.name for path in files[-hit:] if path.name not in told or path.name not in child.text]
             hold(not silent, f"nobody is told of {silent}: {told}")
 
-    yield from attempts("damage", count, carry_out)
+    yield from attempts("damage", count, surely(carry_out))
 
 
 def _train(words: list[Any], last: int, tell: Tell) -> None:

@@ -190,18 +190,24 @@ def checkpoint(place: Place, chance: random.Random) -> str:
     data = max(place.sound.checkpoints.glob("step-*")).read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
-    match chance.randrange(4):
+    match chance.randrange(5):
         case 0:
             text = _mutated_json(data[8:end], chance)
         case 1:
-            told = _mutated_json(header["__metadata__"]["tuidl"].encode(), chance).decode(errors="replace")
-            text = json.dumps(header | {"__metadata__": header["__metadata__"] | {"tuidl": told}}).encode()
+            part = {"__metadata__": header["__metadata__"]}
+            text = _mutated_json(json.dumps(part, separators=(",", ":")).encode(), chance)
+            with contextlib.suppress(ValueError, RecursionError, TypeError):  # the tensors as they are
+                text = json.dumps(header | json.loads(text), separators=(",", ":")).encode()
         case 2:
+            told = _mutated_json(header["__metadata__"]["tuidl"].encode(), chance).decode(errors="replace")
+            header["__metadata__"]["tuidl"] = told
+            text = json.dumps(header, separators=(",", ":")).encode()
+        case 3:
             text = _mutated(data[8:end], chance, data[8:end])
         case _:
             text = data[8:end]
     changed = len(text).to_bytes(8, "little") + text + data[end:]
-    if text is data or chance.random() < 0.2:
+    if text == data[8:end] or chance.random() < 0.2:
         changed = _mutated(changed, chance, data)
     with contextlib.suppress(ValueError):
         changed = _signed(changed) if chance.random() < 0.7 else changed
@@ -317,7 +323,7 @@ def _mutated_json(data: bytes, chance: random.Random) -> bytes:
     value = json.loads(data)
     for _ in range(chance.choice([1, 1, 1, 3])):
         value = _changed(value, chance)
-    text = json.dumps(value).encode()
+    text = json.dumps(value, separators=(",", ":")).encode()
     return text.replace(b'"@@"', chance.choice(RAW))
 
 

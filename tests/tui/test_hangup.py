@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunPaths]:
     root = tmp_path_factory.mktemp("runs")
     overrides = ["training.epochs=100000", "training.threads=1", "data.name=drawn-digits", "data.train_limit=2000"]
     paths = prepare_run(load_preset("mnist-mlp", overrides), "mnist-mlp", "long", root, None)
-    trainer = spawn_trainer(paths, offline=True)
+    trainer = spawn_trainer(paths, ["--offline"])
     deadline = time.monotonic() + 60
     while read_state(paths)[1] not in ("running", "evaluating") and time.monotonic() < deadline:
         time.sleep(0.1)
