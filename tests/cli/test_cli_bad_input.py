@@ -1,6 +1,9 @@
 """Everything a user can get wrong: the exit code, exactly one clear line on stderr, and never a traceback."""
 
 import json
+import signal
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -212,18 +215,27 @@ def test_out_of_memory_is_told_with_what_to_do(cli, one_line, tuidl, monkeypatch
     check(cli(*tuidl.language("--quiet")), 5, one_line, "out of memory", "batch_size")
 
 
-def test_full_disk_is_told(cli, one_line, tuidl, monkeypatch):
-    from tuidl.train import checkpoint
+def test_full_disk_is_waited_for_until_a_signal_comes(cli, tuidl, monkeypatch):
+    from tuidl.runs.files import storage_error
+    from tuidl.train import checkpoint, recorder
+
+    states = []
 
     def full(path, data, **kwargs):
-        from tuidl.runs.files import storage_error
-
         raise storage_error(path, OSError(28, "No space left on device"))
 
+    def nap(seconds):
+        states.append(tuidl.reader("x").status().state)
+        if len(states) == 2:
+            signal.raise_signal(signal.SIGTERM)
+
     monkeypatch.setattr(checkpoint, "write_atomic", full)
-    said = cli(*tuidl.language("--quiet", "--name", "x"))
-    check(said, 6, one_line, "the disk is full")
-    assert tuidl.reader("x").status().state == "failed"
+    monkeypatch.setattr(recorder, "time", SimpleNamespace(sleep=nap, monotonic=time.monotonic))
+    said = cli(*tuidl.language("--name", "x"))
+    assert said.code == 6 and "Traceback" not in said.err
+    waiting, _ = [line for line in said.err.splitlines() if "the disk is full" in line]
+    assert waiting.endswith("waiting for space")
+    assert states == ["paused", "paused"] and tuidl.reader("x").status().state == "failed"
 
 
 STORED = {

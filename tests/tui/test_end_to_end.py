@@ -23,7 +23,8 @@ class Tmux:
 
     def __init__(self, socket: Path, environment: dict[str, str]) -> None:
         self.socket = socket
-        self.environment = {**os.environ, **environment, "TERM": "xterm-256color"}
+        own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}  # the window's
+        self.environment = {**own, **environment, "TERM": "xterm-256color"}
 
     def __call__(self, *words: str) -> str:
         command = ["tmux", "-S", str(self.socket), "-f", "/dev/null", *words]

@@ -28,15 +28,20 @@ class Recorder:
     """The trainer's pen. Every method may raise StorageError, and OwnershipError once another trainer has the run.
 
     While the disk is full, `record` waits for space or leaves out what cannot be written, as the spec says, and ends
-    the wait with the StorageError when `give_up` says so.
+    the wait with the StorageError when `give_up` says so. `tell` is given what cannot be recorded meanwhile.
     """
 
     def __init__(
-        self, paths: RunPaths, spec: RunSpec, claim: Claim | None = None, give_up: Callable[[], bool] = lambda: False
+        self,
+        paths: RunPaths,
+        spec: RunSpec,
+        claim: Claim | None = None,
+        give_up: Callable[[], bool] = lambda: False,
+        tell: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.writer = RunWriter(paths)
         self.checkpoints = Checkpoints(paths.checkpoints, spec.checkpoints.keep)
-        self.spec, self._claim, self._give_up = spec, claim, give_up
+        self.spec, self._claim, self._give_up, self._tell = spec, claim, give_up, tell
         self.writer.status.guard = self._check_claim
         self._reserve = paths.directory / "reserve"
         self.elapsed = 0.0
@@ -91,8 +96,11 @@ class Recorder:
         with contextlib.suppress(StorageError):
             self.status(state="paused" if waits else state, reason=str(error), step=event.step)
         if not waits:
+            if not self._unwritten:
+                self._tell(events.Warned(event.step, f"{error}; the run goes on unrecorded"))
             self._unwritten += 1
             return
+        self._tell(events.Warned(event.step, f"{error}; waiting for space"))
         while True:
             if self._give_up():
                 raise error
@@ -110,6 +118,7 @@ class Recorder:
 
     def _tell_of_gap(self, step: int, text: str) -> None:
         self.writer.event("warning", step, elapsed=self.elapsed, text=text)
+        self._tell(events.Warned(step, text))
 
     def _hold_back(self) -> None:
         """Take some space that a full disk can be told with."""

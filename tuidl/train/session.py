@@ -77,7 +77,9 @@ def conduct(paths: RunPaths, listen: Listener, door: Door, wishes: Wishes = Wish
 def _conduct(paths: RunPaths, asked: dict[str, Any], listen: Listener, door: Door, wishes: Wishes, claim: Claim) -> int:
     past = look_back(paths, asked, wishes) if wishes.resume else None
     spec = past.spec if past else validate(asked["spec"], where=str(paths.spec))
-    recorder = Recorder(paths, spec, claim, give_up=lambda: door.signal is not None)
+    recorder = Recorder(
+        paths, spec, claim, give_up=lambda: door.signal is not None, tell=lambda event: listen(event, ())
+    )
     try:
         recorder.begin()
         for event in _train(asked, spec, past, door, recorder, wishes):

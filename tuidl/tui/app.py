@@ -25,6 +25,7 @@ from tuidl.tui import budget as budgets
 from tuidl.tui import terminal, themes
 from tuidl.tui.companion import Companion
 from tuidl.tui.frames import Frames
+from tuidl.tui.keys import KeysInOrder
 from tuidl.tui.link import Link
 from tuidl.tui.screens.behaviour import ClosesOnce, Settles
 from tuidl.tui.screens.dialogs import Help
@@ -83,7 +84,7 @@ class Palette(ClosesOnce, CommandPalette):
             event.prevent_default()
 
 
-class TuidlApp(App[int]):
+class TuidlApp(KeysInOrder, App[int]):
     """Home, or one run where one is named."""
 
     TITLE = "tuidl"
