@@ -162,7 +162,7 @@ def test_own_text_that_cannot_be_used(tmp_path, wish, content, reason):
 
 
 def test_own_text_that_is_missing_or_no_file_or_too_large(tmp_path, wish, monkeypatch):
-    for path, reason in (("absent.txt", "No such file"), (".", "is not a file"), ("a\0b\x1b", "cannot read")):
+    for path, reason in (("absent.txt", "No such file"), (".", "not a regular file"), ("a\0b\x1b", "cannot read")):
         with pytest.raises(DataError, match=reason) as caught:
             load(wish("text", path=path, stand_in="python-docs"), directory=None, device=CPU)
         assert "\x1b" not in str(caught.value)

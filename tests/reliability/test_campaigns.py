@@ -1,9 +1,5 @@
-"""Every campaign of the fault bench, small, with `TUIDL_CAMPAIGNS=1`: about ten minutes on two cores.
+"""Every campaign of the fault bench, small. `python benchmarks/faults --full` is the same at full size."""
 
-`python benchmarks/faults --full` is the same at full size.
-"""
-
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +7,6 @@ from faults import files, processes, strangers  # noqa: F401 - they register the
 from faults.campaign import CAMPAIGNS, NotHere
 
 
-@pytest.mark.skipif("TUIDL_CAMPAIGNS" not in os.environ, reason="takes ten minutes; set TUIDL_CAMPAIGNS=1")
 @pytest.mark.parametrize("name", CAMPAIGNS)
 def test_campaign(name: str, tmp_path: Path) -> None:
     found = CAMPAIGNS[name]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -16,14 +16,16 @@ from tuidl.runs import Identity, RunPaths, StatusWriter, identity, kill, read_st
 TRAINER = """
 import signal, sys
 from pathlib import Path
-from tuidl.runs import RunPaths, StatusWriter
+from tuidl.runs import RunPaths, RunWriter
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
-StatusWriter(RunPaths(Path(sys.argv[1]))).update(state="running", step=7)
+writer = RunWriter(RunPaths(Path(sys.argv[1])))
+writer.status.update(state="running", step=7)
 print("ready", flush=True)
 sys.stdin.read()
 """
 
+_logs: list[IO[str]] = []  # open, as a trainer's are
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
 
@@ -43,6 +45,7 @@ def claim(run: RunPaths, state: str = "running", **changes: Any) -> None:
     told, _ = read_state(run)
     trainer = (told.identity if told else None) or Identity.current()
     writer.update(state=state, identity=trainer.model_copy(update=changes))
+    _logs.append(run.events.open("a"))
 
 
 def refused(run: RunPaths) -> str:
@@ -173,3 +176,20 @@ def test_a_system_that_refuses_is_told(run: RunPaths, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "kill", refuse)
     monkeypatch.setattr(signal, "pidfd_send_signal", refuse, raising=False)
     assert "Operation not permitted" in refused(run)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_process_that_does_not_write_the_log_is_left_alone(run: RunPaths, reads: bool) -> None:
+    run.events.touch()
+    with run.events.open("rb") as log:
+        process = subprocess.Popen(["sleep", "600"], stdin=log if reads else subprocess.DEVNULL)
+    try:
+        named = Identity.current().model_copy(
+            update={"pid": process.pid, "start_ticks": identity._start_ticks(process.pid)}
+        )
+        StatusWriter(run).update(state="running", identity=named)
+        assert f"process {process.pid} does not train this run" in refused(run)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()

@@ -11,6 +11,7 @@ from typing import Any
 
 from tuidl.cli.output import emit
 from tuidl.errors import UsageError
+from tuidl.files import expand, open_regular
 from tuidl.runs import LIVE_STATES, RunPaths, Status, find_run, read_spec, read_state, runs_dir
 from tuidl.runs.launch import prepare_run, spawn_trainer
 from tuidl.runs.layout import closed_to_group
@@ -50,7 +51,7 @@ def resolve(args: argparse.Namespace) -> tuple[RunSpec, str, str | None]:
         "seed": args.seed,
     }
     overrides = [*args.overrides, *(f"{key}={value}" for key, value in shorthand.items() if value is not None)]
-    data_dir = str(args.data_dir.expanduser().absolute()) if args.data_dir else None
+    data_dir = str(expand(args.data_dir).absolute()) if args.data_dir else None
     target = args.target
     if target in preset_names() or target.endswith(".toml"):
         return load_preset(target, overrides), Path(target).stem, data_dir
@@ -105,8 +106,9 @@ def _its(pid: int, before: Status | None, after: Status) -> bool:
 def _last_line(paths: RunPaths) -> str:
     """Return what the trainer said last, such as why it did not even begin."""
     try:
-        lines = paths.trainer_log.read_text(errors="replace").splitlines()
-    except OSError:
+        with open_regular(paths.trainer_log) as file:
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except (OSError, ValueError):
         lines = []
     return lines[-1].removeprefix("tuidl: ") if lines else f"see {paths.trainer_log}"
 

@@ -5,6 +5,7 @@ import os
 import sys
 
 from tuidl.errors import UsageError
+from tuidl.files import expand
 from tuidl.text import clean
 
 
@@ -37,7 +38,7 @@ def _show(args: argparse.Namespace, root, run=None) -> int:  # type: ignore[no-u
         raise UsageError("this terminal (TERM=dumb) cannot show a screen; `tuidl run` and `tuidl show` need none")
     from tuidl.tui.app import show
 
-    data_dir = str(args.data_dir.expanduser().absolute()) if args.data_dir else None
+    data_dir = str(expand(args.data_dir).absolute()) if args.data_dir else None
     code, left = show(root, data_dir, run)
     if left:
         name = clean(left, limit=80)

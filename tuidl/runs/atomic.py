@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tuidl.errors import StorageError
-from tuidl.runs.files import NOFOLLOW, SAFE_DIRECTORY, storage_error
+from tuidl.files import NOFOLLOW, SAFE_DIRECTORY
+from tuidl.runs.files import storage_error
 from tuidl.text import clean
 
 _TEMP_NAME = re.compile(r"\..+\.[0-9]+\.[0-9a-f]{12}\.tmp", re.DOTALL)

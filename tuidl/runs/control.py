@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuidl.errors import StorageError, UsageError
+from tuidl.files import SAFE_DIRECTORY, open_regular
 from tuidl.runs.atomic import write_atomic
-from tuidl.runs.files import SAFE_DIRECTORY, open_regular, storage_error
+from tuidl.runs.files import storage_error
 from tuidl.runs.frames import RecordReader
 from tuidl.runs.identity import alive, end
 from tuidl.runs.jsonio import dump_json, load_object
@@ -68,7 +69,8 @@ class Refused:
 def send(paths: RunPaths, verb: str, **arguments: str) -> str:
     """Put a command into the inbox of a run and return its id, by which the answer is known.
 
-    Raises UsageError for a command that no trainer would take, StorageError when the inbox cannot be written.
+    Raises UsageError for a command that no trainer would take and for a run of another user, StorageError when the
+    inbox cannot be written.
     """
     try:
         _check(verb, arguments)
@@ -77,9 +79,22 @@ def send(paths: RunPaths, verb: str, **arguments: str) -> str:
             raise ValueError(f"it is larger than {MAX_COMMAND} bytes")
     except ValueError as error:
         raise UsageError(f"the command cannot be sent: {error}") from None
+    _check_inbox(paths)
     identifier = _new_id()
     write_atomic(paths.control / f"{identifier}.json", data, durable=False)
     return identifier
+
+
+def _check_inbox(paths: RunPaths) -> None:
+    """Refuse an inbox that leads elsewhere, or whose owner would not take what this user puts there."""
+    try:
+        info = paths.control.lstat()
+    except OSError as error:
+        raise storage_error(paths.control, error) from error
+    if not stat.S_ISDIR(info.st_mode):
+        raise UsageError(f"the inbox of run {clean(paths.name, limit=80)} is not a directory; nothing is sent")
+    if info.st_uid != os.geteuid():
+        raise UsageError(f"run {clean(paths.name, limit=80)} belongs to another user; only they can steer it")
 
 
 def wait_for_answer(paths: RunPaths, identifier: str, timeout: float) -> dict[str, Any] | None:
@@ -117,7 +132,7 @@ def kill(paths: RunPaths) -> str:
     if running:
         _check_owners(paths, name)
     try:
-        if not running or not end(identity):
+        if not running or not end(identity, paths.events):
             raise UsageError(f"the trainer of {name} has ended already; there is nothing to kill")
     except OSError as error:
         raise UsageError(f"the trainer of {name} cannot be killed: {error.strerror or error}") from None

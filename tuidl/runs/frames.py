@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tuidl.errors import StorageError, UsageError
+from tuidl.files import open_regular
 from tuidl.runs.atomic import open_append
-from tuidl.runs.files import open_regular, storage_error
+from tuidl.runs.files import storage_error
 from tuidl.runs.jsonio import dump_json, load_object
 from tuidl.text import clean
 
@@ -34,6 +35,9 @@ class RecordWriter:
         self._fd = open_append(path)
         try:
             self._open_file()
+        except OSError as error:
+            self.close()
+            raise storage_error(path, error) from error
         except BaseException:
             self.close()
             raise
@@ -54,10 +58,13 @@ class RecordWriter:
             raise storage_error(self._path, error) from error
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Close the file; a second call does nothing. Raises StorageError."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            try:
+                os.close(fd)
+            except OSError as error:  # a network drive may say only now what became of the last write
+                raise storage_error(self._path, error) from error
 
     def _open_file(self) -> None:
         size = os.fstat(self._fd).st_size

@@ -69,21 +69,21 @@ def alive(identity: Identity) -> bool | None:
     return ticks == identity.start_ticks
 
 
-def end(identity: Identity) -> bool:
+def end(identity: Identity, log: Path) -> bool:
     """Kill the process of `identity`, that one and no other; False when there is no such process (any more).
 
-    Returns once it has ended, or after two seconds. Raises PermissionError when it is another user's, OSError when the
-    system refuses otherwise.
+    Returns once it has ended, or after two seconds. Raises PermissionError when it is another user's or does not have
+    `log` open for writing, as a trainer has, OSError when the system refuses otherwise.
     """
     try:
         process = os.pidfd_open(identity.pid)
     except ProcessLookupError:
         return False
     except (AttributeError, OSError):  # not Linux, or an old one: a moment lies between look and signal, unavoidably
-        return _kill(identity, lambda: os.kill(identity.pid, signal.SIGKILL))
+        return _kill(identity, log, lambda: os.kill(identity.pid, signal.SIGKILL))
     try:
         # Looked at once it is open: from here on the descriptor stands for this process, whoever gets its number next.
-        sent = _kill(identity, lambda: signal.pidfd_send_signal(process, signal.SIGKILL))
+        sent = _kill(identity, log, lambda: signal.pidfd_send_signal(process, signal.SIGKILL))
         if sent:
             select.select([process], [], [], _ENDING)
         return sent
@@ -91,11 +91,26 @@ def end(identity: Identity) -> bool:
         os.close(process)
 
 
-def _kill(identity: Identity, send: Callable[[], None]) -> bool:
+def _writes(pid: int, path: Path) -> bool:
+    """Return whether process `pid` has the file at `path` open for writing, as far as this user may know."""
+    import psutil  # takes longer to load than all else here, and is hardly ever needed
+
+    try:
+        return any(
+            getattr(file, "mode", "a") != "r" and Path(file.path).samefile(path)
+            for file in psutil.Process(pid).open_files()
+        )
+    except (psutil.Error, OSError):
+        return False
+
+
+def _kill(identity: Identity, log: Path, send: Callable[[], None]) -> bool:
     if alive(identity) is not True:
         return False
     if identity.uid != os.geteuid() or _owner(identity.pid) not in (identity.uid, None):
         raise PermissionError("it belongs to another user")
+    if not _writes(identity.pid, log):
+        raise PermissionError(f"process {identity.pid} does not train this run, whatever its status says")
     try:
         send()
     except ProcessLookupError:

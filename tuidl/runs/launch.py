@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuidl.files import expand
 from tuidl.runs.atomic import open_append
 from tuidl.runs.layout import RunPaths, create_run
 from tuidl.runs.writer import write_spec
@@ -22,10 +23,7 @@ def at_home(spec: "RunSpec") -> "RunSpec":
     """Return the spec with the user's text file as a full path, so that the run can be repeated from anywhere."""
     if not spec.data.path:
         return spec
-    try:
-        full = str(Path(spec.data.path).expanduser().absolute())
-    except RuntimeError:  # the home of a user whom nobody knows
-        return spec
+    full = str(expand(spec.data.path).absolute())
     return spec.model_copy(update={"data": spec.data.model_copy(update={"path": full})})
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import platformdirs
 
 from tuidl.errors import UsageError
+from tuidl.files import SAFE_DIRECTORY, expand
 from tuidl.runs.atomic import sync_directory
-from tuidl.runs.files import SAFE_DIRECTORY, storage_error
+from tuidl.runs.files import storage_error
 from tuidl.runs.names import automatic_name, check_name, is_name
 from tuidl.text import clean, did_you_mean
 
@@ -76,10 +77,7 @@ def runs_dir(override: Path | None = None) -> Path:
     Raises UsageError for the home of an unknown user.
     """
     chosen = override or os.environ.get("TUIDL_RUNS_DIR") or platformdirs.user_state_path("tuidl") / "runs"
-    try:
-        return Path(chosen).expanduser().absolute()  # absolute, because a detached trainer starts somewhere else
-    except RuntimeError as error:  # the home of a user whom nobody knows
-        raise UsageError(f"runs directory {clean(str(chosen), limit=200)!r}: {error}") from None
+    return expand(chosen).absolute()  # absolute, because a detached trainer starts somewhere else
 
 
 def create_run(root: Path, name: str | None, preset_name: str, share: bool = False) -> RunPaths:
@@ -214,11 +212,12 @@ def _furnish(paths: RunPaths, mode: int) -> RunPaths:
 def _run_at(text: str) -> Path:
     if ".." in Path(text).parts:
         raise UsageError(f"{clean(text, limit=200)!r}: a run's directory is given without '..'; use its full path")
+    directory = expand(text)
     try:
-        directory = Path(text).expanduser().resolve()
+        directory = directory.resolve()
         if stat.S_ISREG((directory / "run.json").lstat().st_mode):
             return directory
-    except (OSError, ValueError, RuntimeError):  # absent, a NUL in the name, an unknown ~user
+    except (OSError, ValueError, RuntimeError):  # absent, a NUL in the name, links in a circle
         pass
     raise UsageError(f"{clean(text, limit=200)!r} is not a run: there is no run.json in that directory")
 

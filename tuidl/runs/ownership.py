@@ -11,8 +11,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tuidl.errors import OwnershipError, StorageError, UsageError
+from tuidl.files import read_capped
 from tuidl.runs.atomic import write_atomic
-from tuidl.runs.files import read_capped, storage_error
+from tuidl.runs.files import storage_error
 from tuidl.runs.identity import Identity, alive
 from tuidl.runs.layout import RunPaths
 from tuidl.text import clean

@@ -4,8 +4,9 @@ import os
 from typing import Any
 
 from tuidl.errors import StorageError, UsageError
+from tuidl.files import SAFE_DIRECTORY, read_capped
 from tuidl.runs.blocks import MetricsBlock, decode_block
-from tuidl.runs.files import SAFE_DIRECTORY, read_capped, storage_error
+from tuidl.runs.files import storage_error
 from tuidl.runs.frames import RecordReader
 from tuidl.runs.layout import RunPaths
 from tuidl.runs.status import Status, read_status

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from tuidl.files import read_capped
 from tuidl.runs.atomic import write_atomic
-from tuidl.runs.files import read_capped
 from tuidl.runs.identity import Identity, alive
 from tuidl.runs.jsonio import as_float, dump_json
 from tuidl.runs.layout import RunPaths

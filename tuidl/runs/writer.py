@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from tuidl.errors import StorageError
+from tuidl.files import read_capped
 from tuidl.runs.atomic import sweep_temps, write_atomic
 from tuidl.runs.blocks import encode_block
-from tuidl.runs.files import read_capped, storage_error
+from tuidl.runs.files import storage_error
 from tuidl.runs.frames import RecordWriter
 from tuidl.runs.jsonio import dump_json, load_object
 from tuidl.runs.layout import RunPaths
@@ -36,6 +37,9 @@ class RunWriter:
         """Open the logs. Raises StorageError."""
         self.paths = paths
         self.status = StatusWriter(paths)
+        for directory in (paths.artifacts, paths.checkpoints, paths.control):
+            if directory.is_symlink():  # of a run that somebody else has made
+                raise StorageError(f"{clean(str(directory))}: leads out of the run; nothing is written")
         for directory in (paths.directory, paths.artifacts):
             sweep_temps(directory)
         self._metrics = RecordWriter(paths.metrics)
@@ -102,9 +106,11 @@ class RunWriter:
         self._events.sync()
 
     def close(self) -> None:
-        """Close the logs; a second call does nothing."""
-        self._metrics.close()
-        self._events.close()
+        """Close the logs; a second call does nothing. Raises StorageError."""
+        try:
+            self._metrics.close()
+        finally:
+            self._events.close()
 
 
 def write_spec(paths: RunPaths, spec: Mapping[str, Any]) -> None:
@@ -150,6 +156,8 @@ def _packed(spec: Mapping[str, Any]) -> bytes:
 
 def _holds(path: Path, data: bytes) -> bool:
     try:
-        return not path.is_symlink() and path.read_bytes() == data
+        return read_capped(path, len(data)) == data
+    except ValueError:  # longer, or no file at all
+        return False
     except OSError as error:
         raise storage_error(path, error) from error

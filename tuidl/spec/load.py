@@ -13,6 +13,7 @@ import platformdirs
 from pydantic import ValidationError
 
 from tuidl.errors import UsageError
+from tuidl.files import expand, open_regular
 from tuidl.runs.names import is_name
 from tuidl.spec.run import CHOICES, RunSpec
 from tuidl.spec.schema import Field, fields_of
@@ -31,7 +32,7 @@ def preset_directory() -> Path:
 def own_preset_directory() -> Path:
     """Return the folder of the user's own presets: $TUIDL_PRESETS_DIR, else in the user's configuration directory."""
     chosen = os.environ.get("TUIDL_PRESETS_DIR")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_config_path("tuidl") / "presets"
+    return expand(chosen) if chosen else platformdirs.user_config_path("tuidl") / "presets"
 
 
 def preset_names() -> list[str]:
@@ -66,10 +67,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Return the content of a TOML preset of at most 16 KB; UsageError says what is wrong with it."""
     shown = clean(str(path), limit=300)
     try:
-        with path.open("rb") as file:
+        with open_regular(path, follow=True) as file:
             raw = file.read(PRESET_LIMIT + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read preset {shown}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read preset {shown}: {getattr(error, 'strerror', None) or error}") from error
     if len(raw) > PRESET_LIMIT:
         raise UsageError(f"preset {shown} is larger than {PRESET_LIMIT // 1024} KB; a preset holds settings only")
     try:

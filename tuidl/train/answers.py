@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuidl.errors import DataError
+from tuidl.errors import DataError, TuidlError
+from tuidl.files import expand
 from tuidl.gpus import Gpu, look_at_nvidia
 from tuidl.processor import look_at_processor
 from tuidl.spec import RunSpec, validate
@@ -271,8 +272,8 @@ def _stock(spec: RunSpec, data_dir: str | None) -> ImageData | TextData:
 def _changed(path: str) -> int:
     """Return when the user's text file was last changed, 0 where there is none."""
     try:
-        return Path(path).expanduser().stat().st_mtime_ns if path else 0
-    except (OSError, ValueError, RuntimeError):
+        return expand(path).stat().st_mtime_ns if path else 0
+    except (OSError, ValueError, TuidlError):
         return 0
 
 

@@ -19,8 +19,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tuidl.errors import StorageError, UsageError
+from tuidl.files import read_capped
 from tuidl.runs.atomic import sweep_temps, write_atomic
-from tuidl.runs.files import read_capped, storage_error
+from tuidl.runs.files import storage_error
 from tuidl.runs.jsonio import dump_json, load_object
 from tuidl.text import clean
 from tuidl.train.events import Checkpoint, Continuation
@@ -203,6 +204,12 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
     if device.type == "cuda":
         states["torch.cuda"] = torch.cuda.get_rng_state(device)
     return states
+
+
+def restore_generator(generator: torch.Generator, state: Tensor) -> None:
+    """Let `generator` go on from `state`, or stay as it is where that comes from another kind of device."""
+    if state.shape == generator.get_state().shape:
+        generator.set_state(state)
 
 
 def restore_random_state(states: Mapping[str, Tensor], device: torch.device) -> None:

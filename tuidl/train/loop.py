@@ -6,6 +6,7 @@
 Pausing is not asking for the next event; cancelling is closing the generator.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -102,15 +103,36 @@ def fit(
 
     With `saved` go on from there, as if nothing had come between. Raises UsageError where it is of another task.
     """
-    yield from Fit(task, spec, control or NoControl(), clock, saved).run()
+    fitting = Fit(task, spec, control or NoControl(), clock, saved)
+    try:
+        yield from fitting.run()
+    except (RuntimeError, MemoryError):  # out of memory, or a device that failed
+        with contextlib.suppress(RuntimeError, MemoryError):
+            yield from fitting.tell_rest()
+        raise
 
 
 def state_of(saved: Saved) -> State:
     """Return the loop's state in a checkpoint, or UsageError where it is not one."""
     try:
-        return TypeAdapter(State).validate_python({**saved.rest.values["loop"], "step": saved.step})
+        told = {**saved.rest.values["loop"], "step": saved.step}
+        if told.keys() != vars(State()).keys():
+            raise ValueError("something is missing")
+        return TypeAdapter(State).validate_python(told)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"the checkpoint of step {saved.step} does not say where the run was") from error
+
+
+def _check_same(held: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where what is held now is not what was read: torch converts and leaves out without a word."""
+    for name in sorted(held.keys() | wanted.keys()):
+        if name in ("random", "torch.cuda"):  # the run may have been on another kind of device
+            continue
+        if name not in held or name not in wanted:
+            raise ValueError(f"{name} is only in {'the checkpoint' if name in wanted else 'the run'}")
+        mine, read = held[name].cpu(), wanted[name]
+        if mine.dtype != read.dtype or not mine.equal(read):
+            raise ValueError(f"{name} does not come back as it was saved")
 
 
 class Fit:
@@ -169,6 +191,10 @@ class Fit:
         yield from self._drain(wait=True)
         yield from self._finish()
 
+    def tell_rest(self) -> Events[None]:
+        """Yield the numbers of the steps that were taken before something failed."""
+        yield from self._drain(wait=True)
+
     def _restore(self, saved: Saved) -> None:
         """Put everything back to where it was at the step of `saved`."""
         task, device = self.task, self.task.hardware.device
@@ -179,6 +205,8 @@ class Fit:
             task.load(saved.weights)
             task.restore(saved.rest)
             restore_random_state(saved.rest.tensors, device)
+            held = {**task.state(), **task.saved().tensors, **random_state(device)}
+            _check_same(held, {**saved.weights, **saved.rest.tensors})
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise UsageError(
                 f"the checkpoint of step {saved.step} does not fit this run: {clean(str(error), limit=200)}"

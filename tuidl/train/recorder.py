@@ -51,6 +51,7 @@ class Recorder:
         self._steps_per_epoch = 1
         self._status_at = self._sync_at = time.monotonic()
         self._unwritten = 0  # events left out since the disk was last known to be full
+        self._step = 0  # of the newest event
 
     def begin(self) -> None:
         """Say that the run is starting."""
@@ -64,21 +65,25 @@ class Recorder:
 
     def record(self, event: Event) -> list[str]:
         """Write `event`, and a heartbeat or a sync where one is due; return the files written for it."""
-        self._stored = []
+        self._step = event.step
         if not isinstance(event, events.Heartbeat):
             self._check_claim()
+        left: list[Callable[[], None]] = [lambda: self._write_anew(event), lambda: self._renew(event.step)]
         try:
-            self._write(event)
-            self._renew(event.step)
             if self._unwritten:
+                self._hold_back()  # first of all: what is left on a full disk is for the status
                 self._tell_of_gap(event.step, f"the disk was full: {self._unwritten} records were not written")
                 self._unwritten = 0
-                self._hold_back()
+            _do(left)
         except StorageError as error:
             if not error.full:
                 raise
-            self._without_space(event, error)
+            self._without_space(event, error, left)
         return self._stored
+
+    def _write_anew(self, event: Event) -> None:
+        self._stored = []
+        self._write(event)
 
     def _renew(self, step: int) -> None:
         now = time.monotonic()
@@ -88,33 +93,48 @@ class Recorder:
             self._sync_at = now
             self.writer.sync()
 
-    def _without_space(self, event: Event, error: StorageError) -> None:
-        """Wait until there is space again and write `event` then, or go on without it."""
-        self._reserve.unlink(missing_ok=True)  # room for a status that says so
+    def _without_space(self, event: Event, error: StorageError, left: list[Callable[[], None]]) -> None:
+        """Wait until there is space again and do then what is `left` for `event`, or go on without it."""
         waits = self.spec.checkpoints.disk_full == "pause" or isinstance(event, events.Finished)
-        state, since = self.writer.status.current.state, time.monotonic()
-        with contextlib.suppress(StorageError):
-            self.status(state="paused" if waits else state, reason=str(error), step=event.step)
+        state, since = self._state_after(event), time.monotonic()
+        self._tell_why("paused" if waits else state, error)
         if not waits:
             if not self._unwritten:
                 self._tell(events.Warned(event.step, f"{error}; the run goes on unrecorded"))
             self._unwritten += 1
             return
         self._tell(events.Warned(event.step, f"{error}; waiting for space"))
-        while True:
+        left += [
+            lambda: self._tell_of_gap(
+                event.step, f"the disk was full: the run waited {time.monotonic() - since:.0f} s for space"
+            ),
+            lambda: self.status(state=state, reason="", step=event.step),
+        ]
+        while left:
             if self._give_up():
                 raise error
             time.sleep(FULL_NAP)
             try:
-                self._stored = []
+                self._check_claim()
                 self._hold_back()
-                self._write(event)
-                break
+                _do(left)
             except StorageError as again:
                 if not again.full:
                     raise
-        self._tell_of_gap(event.step, f"the disk was full: the run waited {time.monotonic() - since:.0f} s for space")
-        self.status(state=state, reason="", step=event.step)
+                if time.monotonic() - self._status_at >= STATUS_EVERY:
+                    self._tell_why("paused", error)
+
+    def _tell_why(self, state: str, error: StorageError) -> None:
+        """Say in the status that the disk is full, with the space that was held back for that."""
+        self._reserve.unlink(missing_ok=True)
+        with contextlib.suppress(StorageError):
+            self.status(state=state, reason=str(error), step=self._step)
+
+    def _state_after(self, event: Event) -> str:
+        """Return the state that the status has to show once `event` is written."""
+        if isinstance(event, events.StateChanged):
+            return event.state
+        return "running" if isinstance(event, events.Started) else self.writer.status.current.state
 
     def _tell_of_gap(self, step: int, text: str) -> None:
         self.writer.event("warning", step, elapsed=self.elapsed, text=text)
@@ -135,12 +155,13 @@ class Recorder:
     def fail(self, reason: str, exit_code: int) -> None:
         """Write that the run has failed."""
         self._check_claim()
-        self.writer.event("failed", self.writer.status.current.step, elapsed=self.elapsed, reason=reason)
-        self.status(state="failed", reason=reason, exit_code=exit_code)
+        self.writer.event("failed", self._step, elapsed=self.elapsed, reason=reason)
+        self.status(state="failed", reason=reason, exit_code=exit_code, step=self._step)
 
     def close(self) -> None:
         """Close the logs and give back what was held back."""
-        self.writer.close()
+        with contextlib.suppress(StorageError):  # all that counts has been waited for before
+            self.writer.close()
         with contextlib.suppress(OSError, OwnershipError):
             self._check_claim()
             self._reserve.unlink(missing_ok=True)
@@ -249,3 +270,11 @@ class Recorder:
         self._latest |= event.metrics
         self._event("finished", event, status=event.status, reason=event.reason, metrics=event.metrics)
         self.writer.sync()
+        self._reserve.unlink(missing_ok=True)  # for the last status
+
+
+def _do(left: list[Callable[[], None]]) -> None:
+    """Do one after the other; what is done is no longer in the list, also where a later one fails."""
+    while left:
+        left[0]()
+        del left[0]

@@ -132,11 +132,11 @@ def _as_it_ran(spec: RunSpec, stored: Mapping[str, Any], device: str | None) -> 
         return changed.model_copy(update={"device": device})
     ran = stored.get("device")
     if isinstance(ran, dict) and ran.get("kind") == "cpu":
-        training = spec.training.model_copy(update={"threads": ran.get("threads", 0)})
-        changed = changed.model_copy(
-            update={"device": "cpu", "precision": ran.get("precision", "auto"), "training": training}
-        )
-    return validate(changed.model_dump(mode="json"), where="run.json")
+        told = changed.model_dump(mode="json")  # what a file says comes in as data, and is validated
+        told |= {"device": "cpu", "precision": ran.get("precision", "auto")}
+        told["training"]["threads"] = ran.get("threads", 0)
+        return validate(told, where="run.json")
+    return changed
 
 
 def _with_live(spec: RunSpec, saved: Saved) -> RunSpec:

@@ -17,6 +17,7 @@ from tuidl.errors import DeviceError, DivergedError, OwnershipError, StorageErro
 from tuidl.gpus import look_at_nvidia
 from tuidl.runs import Inbox, RunPaths, read_spec
 from tuidl.runs.control import Command, Refused
+from tuidl.runs.launch import open_log
 from tuidl.runs.ownership import Claim
 from tuidl.runs.ownership import claim as claim_run
 from tuidl.spec import RunSpec, validate
@@ -44,9 +45,19 @@ class Door:
         self.open = False  # whether the loop is running and will look at `signal`
         self._inbox = Inbox(paths)
         self._told = False
+        self._kept: list[Command] = []
+
+    def wants_end(self) -> bool:
+        """Return whether the run is to end, asked while nothing else can be done; all that came stays for `poll`."""
+        self._kept += self._look()
+        return self.signal is not None or any(command.verb == "stop" for command in self._kept)
 
     def poll(self) -> list[Command]:
         """Return the commands that have come, junk turned into something that the loop refuses."""
+        kept, self._kept = self._kept, []
+        return kept + self._look()
+
+    def _look(self) -> list[Command]:
         found = [
             Command(item.id, f"refused: {item.reason}") if isinstance(item, Refused) else item
             for item in self._inbox.poll()
@@ -77,9 +88,7 @@ def conduct(paths: RunPaths, listen: Listener, door: Door, wishes: Wishes = Wish
 def _conduct(paths: RunPaths, asked: dict[str, Any], listen: Listener, door: Door, wishes: Wishes, claim: Claim) -> int:
     past = look_back(paths, asked, wishes) if wishes.resume else None
     spec = past.spec if past else validate(asked["spec"], where=str(paths.spec))
-    recorder = Recorder(
-        paths, spec, claim, give_up=lambda: door.signal is not None, tell=lambda event: listen(event, ())
-    )
+    recorder = Recorder(paths, spec, claim, give_up=door.wants_end, tell=lambda event: listen(event, ()))
     try:
         recorder.begin()
         for event in _train(asked, spec, past, door, recorder, wishes):
@@ -94,7 +103,8 @@ def _conduct(paths: RunPaths, asked: dict[str, Any], listen: Listener, door: Doo
     except BaseException as error:
         claim.check()  # a trainer that has taken the run over sweeps the files of this one: that is why it failed then
         known = translate(error)
-        _log(paths, error)
+        if known is not error or not isinstance(error, TuidlError):  # one of tuidl's own says all there is to say
+            _log(paths, error)
         with contextlib.suppress(StorageError, OSError):  # the disk that failed the run cannot take its epitaph either
             recorder.fail(reason_of(known), exit_code_of(known))
         if known is error:
@@ -224,8 +234,5 @@ def _log(paths: RunPaths, error: BaseException) -> None:
     """Append the traceback to the run's log, for whoever has to mend tuidl."""
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return
-    try:
-        with paths.trainer_log.open("a", encoding="utf-8") as file:
-            file.write("".join(traceback.format_exception(error)))
-    except OSError:
-        pass
+    with contextlib.suppress(OSError, StorageError), os.fdopen(open_log(paths), "a", encoding="utf-8") as file:
+        file.write("".join(traceback.format_exception(error)))

@@ -3,18 +3,17 @@
 Nothing here waits for the device: each number stays a 0-d tensor until the loop drains it.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tuidl.spec.optimizers import Optimizer as OptimizerSpec
 from tuidl.spec.regularizers import REGULARIZERS, Regularization
 from tuidl.spec.run import RunSpec
 from tuidl.train.events import Continuation
 from tuidl.train.models.layers import resolve
+from tuidl.train.optimizers import build, check_state, step_of
 
 
 class Updater:
@@ -35,7 +34,8 @@ class Updater:
         self.grad_norm = torch.zeros((), device=device)
         self.update_ratio = torch.zeros((), device=device)
         self._before = [torch.empty_like(parameter) for parameter in self.parameters]
-        self._optimizers = _build(spec.optimizer, self.parameters)
+        self._optimizers = build(spec.optimizer, self.parameters)
+        self._steps = [step_of(optimizer) for optimizer in self._optimizers]
         # a fused kernel looks at `found_inf` on the device and leaves the weights alone; the others are undone by hand
         self.fused = all(optimizer.defaults.get("fused") for optimizer in self._optimizers)
         self.configure(spec)
@@ -75,7 +75,7 @@ class Updater:
         return Continuation(tensors, values)
 
     def restore(self, prefix: str, saved: Continuation) -> None:
-        """Go on from what `saved` returned. Raises KeyError or ValueError where it is of another optimizer."""
+        """Go on from what `saved` returned. Raises KeyError, ValueError or RuntimeError where it is of another one."""
         self.update_ratio.copy_(saved.tensors[f"{prefix}update_ratio"])
         for number, optimizer in enumerate(self._optimizers):
             state: dict[int, dict[str, Any]] = {}
@@ -83,6 +83,7 @@ class Updater:
                 if key.startswith(f"{prefix}{number}."):
                     index, _, name = key.removeprefix(f"{prefix}{number}.").partition(".")
                     state.setdefault(int(index), {})[name] = value
+            check_state(optimizer, state)
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
             for parameter, held in optimizer.state.items():  # fused kernels take for granted that both lie alike
                 for name, value in held.items():
@@ -136,12 +137,12 @@ class Updater:
         decay = self._optimizer.weight_decay
         if decay and not self._optimizer.native_decay:
             torch._foreach_mul_(self.weights, 1 - lr * decay * self.alive)
-        for optimizer in self._optimizers:
+        for optimizer, step in zip(self._optimizers, self._steps, strict=True):
             if self.fused:
                 optimizer.grad_scale, optimizer.found_inf = None, 1 - self.alive  # type: ignore[attr-defined]
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["share"]
-            optimizer.step()
+            step()
 
     def _ratio(self) -> Tensor:
         length = torch.nn.utils.get_total_norm(self._before)
@@ -153,42 +154,3 @@ def _active(regularization: Regularization, role: str) -> list[tuple[Callable[..
     """Return the regularizers of that role that are switched on, each with its strength."""
     found = [(item.entry, getattr(regularization, key)) for key, item in REGULARIZERS.items() if item.role == role]
     return [(resolve(entry), strength) for entry, strength in found if strength]
-
-
-def _build(settings: OptimizerSpec, parameters: list[Tensor]) -> list[torch.optim.Optimizer]:
-    """Return torch's optimizer, and beside one that moves only matrices an AdamW for the rest."""
-    matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
-    rest = [parameter for parameter in parameters if parameter.ndim < 2]
-    make = resolve(settings.entry)
-    common: dict[str, Any] = {"lr": settings.lr, **settings.group()}
-    if settings.fused:
-        common["fused"] = True
-        if parameters[0].is_cuda and "capturable" in inspect.signature(make).parameters:
-            common["capturable"] = True
-    if not settings.native_decay:
-        return [make([_group(parameters)], **common)]
-    if not settings.matrices_only:
-        return [
-            make(
-                [group for group in (_group(matrices, decays=True), _group(rest)) if group["params"]],
-                weight_decay=0.0,
-                **common,
-            )
-        ]
-    plane = [parameter for parameter in matrices if parameter.ndim == 2]
-    filters = [parameter for parameter in matrices if parameter.ndim > 2]
-    optimizers: list[torch.optim.Optimizer] = []
-    if plane:
-        optimizers.append(make([_group(plane, decays=True)], weight_decay=0.0, **common))
-    helped = [_group(filters, decays=True, share=0.1, helper=True), _group(rest, share=0.1, helper=True)]
-    if any(group["params"] for group in helped):
-        groups = [group for group in helped if group["params"]]
-        optimizers.append(torch.optim.AdamW(groups, weight_decay=0.0, fused=True))
-    return optimizers
-
-
-def _group(
-    parameters: list[Tensor], *, decays: bool = False, share: float = 1.0, helper: bool = False
-) -> dict[str, Any]:
-    """Return a parameter group; `share` is its part of the learning rate, a `helper` gets no live settings."""
-    return {"params": parameters, "decays": decays, "share": share, "helper": helper}

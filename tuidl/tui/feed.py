@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from tuidl.errors import StorageError, TuidlError, UsageError
+from tuidl.files import open_regular
 from tuidl.runs import LIVE_STATES, RunPaths, RunReader, as_float, read_state
 from tuidl.spec import RunSpec, validate, with_live_change
 from tuidl.text import clean
@@ -144,14 +145,14 @@ class Feed:
     def _read_log(self, state: str) -> None:
         """Read the end of the trainer's log where it has changed."""
         try:
-            with self.paths.trainer_log.open("rb") as file:
+            with open_regular(self.paths.trainer_log) as file:
                 info = os.fstat(file.fileno())
                 seen = (info.st_size, info.st_mtime_ns)
                 if seen == self._log_seen:
                     return
                 file.seek(max(0, info.st_size - LOG_TAIL))
                 text = file.read(LOG_TAIL).decode("utf-8", "replace")
-        except OSError:
+        except (OSError, ValueError):  # absent, or no file
             return
         self._log_seen = seen
         lines = text.splitlines()[1 if info.st_size > LOG_TAIL else 0 :]

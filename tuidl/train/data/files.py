@@ -19,6 +19,7 @@ from typing import IO, Literal
 import platformdirs
 
 from tuidl.errors import DataError
+from tuidl.files import expand
 from tuidl.spec.datasets import DataFile, DataSet
 from tuidl.text import clean
 
@@ -56,7 +57,7 @@ class Located:
 def data_dir(override: Path | str | None = None) -> Path:
     """Return the data directory: `override`, else $TUIDL_DATA_DIR, else the user's data directory."""
     chosen = override or os.environ.get("TUIDL_DATA_DIR")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("tuidl") / "data"
+    return expand(chosen) if chosen else platformdirs.user_data_path("tuidl") / "data"
 
 
 def search_path(override: Path | str | None = None) -> list[Path]:

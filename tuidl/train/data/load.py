@@ -5,7 +5,7 @@ with different seeds are compared on the same examples.
 """
 
 import hashlib
-import stat
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tuidl.errors import DataError, StorageError, UsageError
+from tuidl.files import expand, open_regular
 from tuidl.spec.datasets import DATASETS, DataSet
 from tuidl.text import clean, did_you_mean
 from tuidl.train.data import standins
@@ -205,16 +206,12 @@ def obtain(
 
 def _read_text(name: str) -> bytes:
     """Return the content of the user's text file."""
-    path = Path(name).expanduser()
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a named pipe would block for ever
-            raise DataError(f"data.path: {clean(name)} is not a file; name a UTF-8 text file")
-        if status.st_size > MAX_TEXT_BYTES:
-            raise DataError(
-                f"data.path: {clean(name)} has {status.st_size:,} bytes, more than {MAX_TEXT_BYTES:,}; cut it"
-            )
-        return path.read_bytes()
+        with open_regular(expand(name), follow=True) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_TEXT_BYTES:
+                raise DataError(f"data.path: {clean(name)} has {size:,} bytes, more than {MAX_TEXT_BYTES:,}; cut it")
+            return file.read()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"data.path: cannot read {clean(name)!r} ({reason}); name a UTF-8 text file") from error

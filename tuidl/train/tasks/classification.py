@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from tuidl.errors import UsageError
 from tuidl.spec.run import RunSpec
+from tuidl.train.checkpoint import restore_generator
 from tuidl.train.data.augment import augment
 from tuidl.train.data.load import ImageData, ImageSplit, order
 from tuidl.train.device import Hardware
@@ -169,7 +170,7 @@ class Classification(OneModel):
     def restore(self, saved: Continuation) -> None:
         """Put both back."""
         super().restore(saved)
-        self.random.set_state(saved.tensors["random"])
+        restore_generator(self.random, saved.tensors["random"])
 
     def facts(self) -> dict[str, Any]:
         """Return the size of model and data."""

@@ -11,6 +11,7 @@ from tuidl.errors import UsageError
 from tuidl.spec.losses import AdversarialLoss
 from tuidl.spec.models import Adversarial
 from tuidl.spec.run import RunSpec
+from tuidl.train.checkpoint import restore_generator
 from tuidl.train.data.augment import augment
 from tuidl.train.data.load import ImageData, ImageSplit, order
 from tuidl.train.device import Hardware
@@ -230,7 +231,7 @@ class Gan:
         """Put them back."""
         self.g_updater.restore("generator.", saved)
         self.d_updater.restore("discriminator.", saved)
-        self.random.set_state(saved.tensors["random"])
+        restore_generator(self.random, saved.tensors["random"])
         self.stepper.steps = int(saved.values["steps"])
         self.stepper.forget()
 
