@@ -38,8 +38,7 @@ class RunWriter:
         self.paths = paths
         self.status = StatusWriter(paths)
         for directory in (paths.artifacts, paths.checkpoints, paths.control):
-            if directory.is_symlink():  # of a run that somebody else has made
-                raise StorageError(f"{clean(str(directory))}: leads out of the run; nothing is written")
+            _check_place(directory)
         for directory in (paths.directory, paths.artifacts):
             sweep_temps(directory)
         self._metrics = RecordWriter(paths.metrics)
@@ -145,6 +144,16 @@ def read_spec(paths: RunPaths) -> dict[str, Any]:
         raise storage_error(paths.spec, error) from error
     except ValueError as error:
         raise StorageError(f"{clean(str(paths.spec))} is damaged: {clean(str(error), limit=120)}") from None
+
+
+def _check_place(directory: Path) -> None:
+    """Refuse a directory that leads out of the run, which somebody else may have made."""
+    try:
+        elsewhere = directory.is_symlink()
+    except OSError as error:
+        raise storage_error(directory, error) from error
+    if elsewhere:
+        raise StorageError(f"{clean(str(directory))}: leads out of the run; nothing is written")
 
 
 def _packed(spec: Mapping[str, Any]) -> bytes:
