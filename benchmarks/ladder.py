@@ -215,8 +215,7 @@ def tuidl_rows(preset: str, root: Path, device: torch.device) -> list[Row]:
     """Return tuidl as it ships, without and with a screen."""
 
     def start(stack: contextlib.ExitStack, watched: bool) -> Runner:
-        threads = f"training.threads={torch.get_num_threads()}"  # as many as the rungs, however busy the machine is
-        paths = stack.enter_context(training(root, "--device", str(device), "--set", threads, preset=preset))
+        paths = stack.enter_context(training(root, "--device", str(device), preset=preset))
         terminal = stack.enter_context(watching(paths)) if watched else None
         if terminal:
             time.sleep(3)

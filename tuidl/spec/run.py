@@ -100,7 +100,11 @@ class Training(Group):
     )
     batch_size: int = setting(128, help="Examples in each step.", unit="examples", ge=1, le=65_536)
     threads: int = setting(
-        0, help="CPU threads; 0 takes one for each core that is not busy.", unit="threads", ge=0, le=1024
+        0,
+        help="CPU threads; 0 tries how many a step is fastest with, of the cores that are not busy.",
+        unit="threads",
+        ge=0,
+        le=1024,
     )
     cuda_graph: Literal["auto", "off"] = setting(
         "auto", help="On a GPU, launch each step as one captured graph where that is possible."

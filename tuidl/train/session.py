@@ -32,6 +32,7 @@ from tuidl.train.models.layers import resolve
 from tuidl.train.recorder import Recorder
 from tuidl.train.resume import Past, Wishes, look_back
 from tuidl.train.tasks.base import Task
+from tuidl.train.threads import fit_threads
 
 Listener = Callable[[Event, Sequence[str]], None]  # an event, and the files that were written for it
 
@@ -122,6 +123,7 @@ def _train(
     data = load(
         spec.data, directory=directory, device=hardware.device, progress=wishes.progress, download=wishes.download
     )
+    hardware = fit_threads(hardware, spec.training.threads, lambda trial: build_task(spec, data, trial))
     origin = data.origin
     if past:
         past.check_data(origin.files)

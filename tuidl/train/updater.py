@@ -116,8 +116,8 @@ class Updater:
         With `measure` take the update ratio.
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        self.grad_norm = torch.nn.utils.get_total_norm(gradients).float()
-        self.alive.mul_(torch.isfinite(loss) & torch.isfinite(self.grad_norm))
+        self.grad_norm = _length(gradients)
+        self.alive.mul_((loss + self.grad_norm).isfinite())
         for clip, limit in self._clips:
             clip(gradients, self.grad_norm, limit)
         if measure or not self.fused:
@@ -145,9 +145,16 @@ class Updater:
             step()
 
     def _ratio(self) -> Tensor:
-        length = torch.nn.utils.get_total_norm(self._before)
+        length = _length(self._before)
         torch._foreach_sub_(self._before, self.parameters)
-        return (torch.nn.utils.get_total_norm(self._before) / (length + 1e-12)).float()
+        return _length(self._before) / (length + 1e-12)
+
+
+def _length(tensors: list[Tensor]) -> Tensor:
+    """Return the length of all of `tensors` as one vector, a scalar in fp32."""
+    lengths = torch._foreach_norm(tensors)
+    whole: Tensor = torch.linalg.vector_norm(torch.stack(lengths))
+    return whole.float()
 
 
 def _active(regularization: Regularization, role: str) -> list[tuple[Callable[..., Any], float]]:

@@ -78,7 +78,8 @@ class Classification(OneModel):
         correct = torch.zeros((), device=self.hardware.device)
         count = sum(len(batch) for batch in batches)
         for batch in batches:
-            images, targets = self.normalised(self.data.train.images[batch]), self.data.train.targets[batch]
+            images = self.normalised(self.data.train.images.index_select(0, batch))
+            targets = self.data.train.targets.index_select(0, batch)
             if self.strengths:
                 images = augment(images, self.strengths, self.random, self.offset)
             with self.hardware.autocast():
@@ -92,7 +93,7 @@ class Classification(OneModel):
 
     def normalised(self, images: Tensor) -> Tensor:
         """Return bytes [B, C, H, W] as floats of mean 0 and spread 1 over the training data."""
-        return torch.addcmul(self.offset, images.contiguous(memory_format=torch.channels_last).float(), self.scale)
+        return images.float().mul_(self.scale).add_(self.offset).contiguous(memory_format=torch.channels_last)
 
     def evaluate(self) -> Pieces[Report]:
         """Return val_loss, val_accuracy, the confusion matrix, figures of each class, and the worst probes."""

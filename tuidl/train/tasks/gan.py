@@ -116,7 +116,7 @@ class Gan:
     def _teach_discriminator(self, batches: Sequence[Tensor], lr: float | Tensor) -> tuple[Tensor, Tensor]:
         total = belief = torch.zeros((), device=self.hardware.device)
         for batch in batches:
-            real = self.scaled(self.data.train.images[batch])
+            real = self.scaled(self.data.train.images.index_select(0, batch))
             if self.strengths:
                 real = augment(real, self.strengths, self.random, -1.0)
             with self.hardware.autocast():
@@ -158,7 +158,7 @@ class Gan:
 
     def scaled(self, images: Tensor) -> Tensor:
         """Return bytes as floats in −1..1."""
-        return images.contiguous(memory_format=torch.channels_last).float() / 127.5 - 1
+        return images.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def draw(self, noise: Tensor) -> Tensor:
