@@ -11,9 +11,8 @@ import torch
 from tuidl.train.device import Hardware
 from tuidl.train.tasks.base import Task
 
-WARM_UP, MOST = 2, 12  # steps of each trial that do not count, and that do
-SECONDS = 0.15  # that a trial takes, unless a few steps take longer
-FEWEST = 3  # steps that count at least
+WARM_UP, FEWEST, MOST = 1, 2, 15  # steps of each trial that do not count, and how many do
+SECONDS = 0.15  # that a trial takes, unless the fewest steps take longer
 SLOWER = 1.3  # times the best, from which on still fewer threads are not tried
 NO_GAIN = 1.05  # times the best: so little is not worth another core
 

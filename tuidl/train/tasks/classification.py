@@ -85,7 +85,7 @@ class Classification(OneModel):
             with self.hardware.autocast():
                 logits = self.model(images)
             loss = self.loss(logits.float(), targets, self.spec.regularization.label_smoothing)
-            share = loss * (len(batch) / count)
+            share = loss if len(batches) == 1 else loss * (len(batch) / count)
             self.updater.backward(share)
             total = total + share.detach()
             correct = correct + (logits.detach().argmax(1) == targets).sum()
