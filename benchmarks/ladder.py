@@ -67,6 +67,9 @@ Result = dict[str, Any]
 # ---------------------------------------------------------------- who trains in turns
 
 
+SPINS = {"GOMP_SPINCOUNT": "300000"}  # what OpenMP does by itself, which tuidl changes for its own trainers
+
+
 class Runner(Protocol):
     """Something that trains when it is its turn; `pid` is the process that does."""
 
@@ -87,7 +90,7 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, str(script), preset, str(data), str(device), what],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=end, text=True, bufsize=1,
-            env={**os.environ, "COLUMNS": "120", "LINES": "40", "TERM": "xterm-256color"},
+            env={**os.environ, **SPINS, "COLUMNS": "120", "LINES": "40", "TERM": "xterm-256color"},
         )  # fmt: skip
         os.close(end)
         self.pid = self._process.pid
@@ -374,7 +377,7 @@ def machine(device: torch.device) -> Result:
     peers = {name: version(name) for name in FRAMEWORKS if importlib.util.find_spec(name)}
     found: Result = {
         "device": str(device), "processor": processor.name, "cores": processor.usable, "quota": processor.quota,
-        "threads": torch.get_num_threads(), "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
+        "threads": torch.get_num_threads(), "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT"),
         "python": platform.python_version(), "torch": torch.__version__, "tuidl": version("tuidl"), **peers,
     }  # fmt: skip
     if device.type == "cuda":

@@ -23,7 +23,7 @@ from tuidl.train.data.load import ImageData, load
 from tuidl.train.device import choose_device, choose_precision
 from tuidl.train.models.layers import resolve
 
-import torch  # isort: skip  # after tuidl.train, which tells OpenMP's threads to sleep while they wait
+import torch  # isort: skip  # after tuidl.train, which would tell OpenMP's threads how to wait, were it not said already
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset

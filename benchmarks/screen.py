@@ -138,7 +138,7 @@ def measure_keys(root: Path, quick: bool) -> Result:
     """From a key press to the repaint, while the trainer uses every core."""
     presses, found = 8 if quick else 30, {}
     lines = {"local": {}, "50 kB/s behind 2 MB": {"rate": 50_000.0, "delay": 0.025}}
-    with training(root) as paths:
+    with training(root, "--set", f"training.threads={os.cpu_count()}") as paths:
         time.sleep(5)
         for name, line in lines.items():
             with watching(paths, None if name == "local" else REMOTE, **line) as terminal:
@@ -149,6 +149,40 @@ def measure_keys(root: Path, quick: bool) -> Result:
                     found[f"{name}, {what}, p95 ms"] = times[int(0.95 * (len(times) - 1))] * 1000
                     found[f"{name}, {what}, worst ms"] = times[-1] * 1000
     return dict(found)
+
+
+def renice(pid: int, niceness: int) -> None:
+    """Give all threads of a process another niceness; back from a higher one only root can go."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)
+
+
+def measure_niceness(root: Path, quick: bool) -> Result:
+    """Whether the trainer should be nice: keys of the screen, and its own speed beside another program."""
+    presses, found = 8 if quick else 30, {}
+    with training(root, "--set", f"training.threads={os.cpu_count()}") as paths:
+        status, _ = read_state(paths)
+        assert status and status.identity
+        time.sleep(5)
+        with watching(paths) as terminal:
+            time.sleep(6)
+            for niceness in (0, 10):
+                renice(status.identity.pid, niceness)
+                times = sorted(key_times(terminal, presses, *KEYS["cursor"]))
+                found[f"niceness {niceness}, cursor, median ms"] = statistics.median(times) * 1000
+                found[f"niceness {niceness}, cursor, p95 ms"] = times[int(0.95 * (len(times) - 1))] * 1000
+        speeds: dict[int, list[float]] = {0: [], 10: []}
+        other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        try:
+            for turn in range(4 if quick else 16):
+                niceness = (0, 10, 10, 0)[turn % 4]
+                renice(status.identity.pid, niceness)
+                speeds[niceness].append(speed(RunReader(paths), 2.0))
+        finally:
+            other.kill()
+            other.wait()
+    slower = statistics.median(speeds[10]) / statistics.median(speeds[0])
+    return found | {"speed beside a busy program, niceness 10 against 0": slower}
 
 
 EMPTY_APP = textwrap.dedent("""
@@ -321,7 +355,7 @@ def measure_list(root: Path, quick: bool) -> Result:
 
 MEASURES: dict[str, Callable[[Path, bool], Result]] = {
     "start": measure_start, "list": measure_list, "open": measure_open, "redraw": measure_redraw,
-    "bytes": measure_bytes, "keys": measure_keys, "training": measure_training,
+    "bytes": measure_bytes, "keys": measure_keys, "niceness": measure_niceness, "training": measure_training,
 }  # fmt: skip
 
 

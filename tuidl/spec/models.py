@@ -27,6 +27,12 @@ class _Layered(Model):
     init_std: float = setting(0.05, help="Spread of the weights when init is normal.", gt=0, le=10)
 
 
+class _Convolutional(_Layered):
+    first_filters: Literal["random", "whitening"] = setting(
+        "random", help="How the first filters start: as init says, or as the evened-out patterns of training images."
+    )
+
+
 @MODELS.add(
     "mlp",
     title="Multi-layer perceptron",
@@ -53,7 +59,7 @@ class MLP(_Layered):
     source="seed lectures 1, 3 and 5",
     implementation="tuidl.train.models.classifiers:CNN",
 )
-class CNN(_Layered):
+class CNN(_Convolutional):
     """Settings of a plain stack of convolutions."""
 
     kind: Literal["cnn"] = "cnn"
@@ -99,7 +105,7 @@ class LeNet5(_Layered):
     source="He et al. 2015; the nine-layer form after Page 2018",
     implementation="tuidl.train.models.classifiers:ResNet",
 )
-class ResNet(_Layered):
+class ResNet(_Convolutional):
     """Settings of a small ResNet."""
 
     kind: Literal["resnet"] = "resnet"

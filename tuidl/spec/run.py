@@ -109,6 +109,9 @@ class Training(Group):
     cuda_graph: Literal["auto", "off"] = setting(
         "auto", help="On a GPU, launch each step as one captured graph where that is possible."
     )
+    compile: bool = setting(
+        False, help="Let torch compile the model: minutes at the start for faster steps. Needs a C++ compiler."
+    )
 
 
 class EarlyStopping(Group):
@@ -137,6 +140,9 @@ class Evaluation(Group):
         256, help="Validation images whose predictions are followed all along.", unit="images", ge=0, le=10_000
     )
     worst: int = setting(16, help="How many of the worst-classified probes are shown.", unit="images", ge=0, le=100)
+    mirror: bool = setting(
+        False, help="Judge each image by what the model makes of it and of its mirror image together."
+    )
     prompt: str = setting("\n", help="What written samples begin with.", max_length=500)
     sample_length: int = setting(240, help="How much text each sample has.", unit="characters", ge=1, le=10_000)
     temperatures: tuple[Annotated[float, Field(ge=0.05, le=5)], ...] = setting(

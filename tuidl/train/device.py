@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import psutil
@@ -25,7 +25,7 @@ class Hardware:
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which forward passes run: bf16 for the heavy operations, or nothing special."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
     @property
     def name(self) -> str:

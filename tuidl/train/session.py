@@ -123,7 +123,8 @@ def _train(
     data = load(
         spec.data, directory=directory, device=hardware.device, progress=wishes.progress, download=wishes.download
     )
-    hardware = fit_threads(hardware, spec.training.threads, lambda trial: build_task(spec, data, trial))
+    plain = spec.model_copy(update={"training": spec.training.model_copy(update={"compile": False})})
+    hardware = fit_threads(hardware, spec.training.threads, lambda trial: build_task(plain, data, trial))
     origin = data.origin
     if past:
         past.check_data(origin.files)
@@ -153,6 +154,9 @@ def build_task(spec: RunSpec, data: Any, hardware: Hardware) -> Task:
     """Return the task of `spec` with freshly initialised models; the seed decides every random number from here on."""
     torch.manual_seed(spec.seed)
     task: Task = resolve(TASKS[spec.task])(spec, data, hardware)
+    if spec.training.compile:
+        for network in task.networks():
+            network.compile()  # in place, so that the weights keep their names
     return task
 
 
@@ -191,6 +195,10 @@ def translate(error: BaseException) -> BaseException:
         isinstance(error, RuntimeError) and any(sign in text for sign in ("CUDA error", "cuDNN error", "CUBLAS_STATUS"))
     ):
         return DeviceError(f"the device failed: {clean(text, limit=200)}; tuidl doctor says more")
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return DeviceError(
+            f"torch cannot compile the model here ({clean(text, limit=200)}); set training.compile=false"
+        )
     if isinstance(error, OSError) and not isinstance(error, TuidlError):
         return StorageError(f"{clean(str(error), limit=300)}")
     return error

@@ -117,7 +117,8 @@ class Updater:
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         self.grad_norm = _length(gradients)
-        self.alive.mul_((loss + self.grad_norm).isfinite())
+        together = loss + self.grad_norm
+        self.alive.mul_(together - together == 0)  # which holds for finite numbers alone
         for clip, limit in self._clips:
             clip(gradients, self.grad_norm, limit)
         if measure or not self.fused:
@@ -130,8 +131,8 @@ class Updater:
                 parameter.copy_(torch.where(self.alive > 0, parameter, before))
         if measure:
             self.update_ratio.copy_(self._ratio())
-        for optimizer in self._optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def _move(self, lr: float | Tensor) -> None:
         decay = self._optimizer.weight_decay

@@ -32,6 +32,7 @@ _TASKS_OF = {  # what only some tasks read; everything else is read by all
     "regularization.label_smoothing": ("classification", "language"),
     "evaluation.probes": ("classification",),
     "evaluation.worst": ("classification",),
+    "evaluation.mirror": ("classification",),
     "evaluation.prompt": ("language",),
     "evaluation.sample_length": ("language",),
     "evaluation.temperatures": ("language",),

@@ -25,6 +25,10 @@ class Task(Protocol):
     hardware: Hardware
     steps_per_epoch: int
 
+    def networks(self) -> Sequence[nn.Module]:
+        """Return the models."""
+        ...
+
     def prepare(self) -> Pieces[None]:
         """Do what must be ready before the first step, such as training a judge."""
         ...
@@ -106,6 +110,10 @@ class OneModel:
     hardware: Hardware
     spec: RunSpec
     stepper: Stepper
+
+    def networks(self) -> Sequence[nn.Module]:
+        """Return the one model."""
+        return (self.model,)
 
     def prepare(self) -> Pieces[None]:
         """Nothing to prepare."""

@@ -16,12 +16,13 @@ from tuidl.train.data.load import ImageData, ImageSplit, order
 from tuidl.train.device import Hardware
 from tuidl.train.events import Artifact, Continuation, Report
 from tuidl.train.models.classifiers import Classifier
-from tuidl.train.models.layers import resolve
+from tuidl.train.models.layers import resolve, whiten
 from tuidl.train.stepper import Moving, Stepper
 from tuidl.train.tasks.base import OneModel, Pieces, why_no_graph
 from tuidl.train.tasks.images import grid
 from tuidl.train.updater import Updater
 
+WHITENED = 500  # images whose patches the first filters are made from
 EVALUATION_BATCH = 1000  # images at a time where no gradient is kept
 
 
@@ -46,6 +47,8 @@ class Classification(OneModel):
         self.stepper = Stepper(self.learn, hardware, moving, why_no_graph(spec, hardware, self.updater))
         self.scale = (1 / (255 * data.std)).view(-1, 1, 1).to(device)
         self.offset = (-data.mean / data.std).view(-1, 1, 1).to(device)  # also what black becomes
+        if getattr(spec.model, "first_filters", "random") == "whitening":
+            whiten(self.model, self.normalised(data.train.images[:WHITENED]))
         self.batch_size = min(spec.training.batch_size, len(data.train.images))
         self.full_batch = spec.optimizer.full_batch
         last = len(data.train.images) % self.batch_size if self.full_batch else 0
@@ -111,9 +114,12 @@ class Classification(OneModel):
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """Return the logits [B, K] of images in evaluation mode, as fp32."""
+        """Return the logits [B, K] of images in evaluation mode, as fp32; with `mirror` of both sides."""
+        seen = self.normalised(images)
         with self.hardware.autocast():
-            logits: Tensor = self.model(self.normalised(images))
+            logits: Tensor = self.model(seen)
+            if self.spec.evaluation.mirror:
+                logits = (logits + self.model(seen.flip(-1))) / 2
         return logits.float()
 
     def _measure(self, split: ImageSplit, what: str) -> Pieces[tuple[Tensor, float]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tuidl.errors import UsageError
 from tuidl.spec.losses import AdversarialLoss
@@ -65,6 +65,10 @@ class Gan:
         moving = Moving(lambda: [*self.g_updater.moving(), *self.d_updater.moving()], [self.random])
         self.stepper = Stepper(self.learn, hardware, moving, why_no_graph(spec, hardware, self.g_updater))
         self.configure(spec)
+
+    def networks(self) -> Sequence[nn.Module]:
+        """Return both models."""
+        return self.generator, self.discriminator
 
     def prepare(self) -> Pieces[None]:
         """Get the classifier that judges drawn images, training it once where none is kept yet."""
