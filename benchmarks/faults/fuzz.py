@@ -73,7 +73,7 @@ def target(function: Target) -> Target:
     "fuzz",
     "presets, logs, commands, checkpoints and the files of a run, changed at random: each is read or refused with one "
     "of tuidl's own errors, in a moment",
-    small=2000,
+    small=10_000,
     full=1_000_000,
 )
 @apart
