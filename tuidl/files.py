@@ -37,12 +37,12 @@ def open_regular(path: str | Path, *, dir_fd: int | None = None, follow: bool = 
     raise ValueError("not a regular file")
 
 
-def read_capped(path: str | Path, limit: int, *, dir_fd: int | None = None, follow: bool = False) -> bytes:
+def read_capped(path: str | Path, limit: int, *, dir_fd: int | None = None) -> bytes:
     """Return the bytes of the regular file at `path`, opened as by `open_regular`.
 
     Raises OSError, and ValueError when it is not a regular file or larger than `limit` bytes.
     """
-    with open_regular(path, dir_fd=dir_fd, follow=follow) as file:
+    with open_regular(path, dir_fd=dir_fd) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"larger than {limit} bytes")

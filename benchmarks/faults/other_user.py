@@ -335,12 +335,14 @@ def plants_in_an_open_inbox(world: World) -> None:
             (paths.control / "1.json").chmod(0o644)
 
         return _done({
-            "write": write, "fifo": lambda: os.mkfifo(paths.control / "2.json"),
+            "write": write, "send": lambda: send(paths, "stop"), "fifo": lambda: os.mkfifo(paths.control / "2.json"),
             "link": lambda: (paths.control / "3.json").symlink_to(mine),
             "folder": (paths.control / "4.json").mkdir, "again": lambda: (paths.control / "5.json").hardlink_to(mine),
         })  # fmt: skip
 
-    hold({"write", "fifo", "link"} <= set(world.other(plant)), "nothing could be planted")
+    planted = set(world.other(plant))
+    hold({"write", "fifo", "link"} <= planted, "nothing could be planted")
+    hold("send" not in planted, "a command could be sent into another user's run")
     inbox = Inbox(paths)
     told = inbox.poll()
     hold([getattr(item, "id", "") for item in told] == ["inbox"] and "other users" in told[0].reason, f"taken: {told}")

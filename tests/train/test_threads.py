@@ -1,16 +1,16 @@
 """The number of threads is the one that steps are fastest with, and nothing of the run is touched by trying."""
 
 import dataclasses
-import subprocess
 from typing import Any
 
 import pytest
 import torch
 
-from tuidl.runs import RunReader, read_spec
 from tuidl.train import threads
 from tuidl.train.device import Hardware
 from tuidl.train.threads import fit_threads
+
+from .tiny import spec_of, task_of
 
 CPU = Hardware(torch.device("cpu"), "fp32", 8, ("device cpu: asked for", "threads 8: one for each core"))
 
@@ -79,20 +79,15 @@ def test_omp_num_threads_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fit_threads(CPU, 0, lambda trial: pytest.fail("tried")) is CPU
 
 
-def test_trying_leaves_no_trace_in_a_run(tuidl: Any) -> None:
-    """A run whose threads were tried is the run with that number asked for."""
-    free = {name: value for name, value in tuidl.environ.items() if name != "OMP_NUM_THREADS"}
-    words = tuidl.language("--name", "tried", "--set", "training.threads=0")
-    done = subprocess.run(
-        [*tuidl.command, *words], env=free, cwd=tuidl.root, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    told = read_spec(tuidl.paths("tried"))
-    count = told["device"]["threads"]
-    assert tuidl(*tuidl.language("--name", "asked", "--set", f"training.threads={count}")).returncode == 0
-    tried, asked = losses(tuidl.reader("tried")), losses(tuidl.reader("asked"))
-    assert len(tried) == 20 and tried == asked
-
-
-def losses(reader: RunReader) -> list[float]:
-    return [loss for block in reader.metrics() for loss in block.columns["loss"]]
+def test_trying_leaves_no_trace_in_a_run() -> None:
+    """Steps are the same to the bit whether or not others were rehearsed before."""
+    spec = spec_of(regularization={"dropout": 0.3}, augmentation={"flip": 0.5})
+    rows = []
+    for rehearsed in (False, True):
+        if rehearsed:
+            fit_threads(dataclasses.replace(CPU, threads=2), 0, lambda trial: task_of(spec))
+        torch.set_num_threads(1)
+        task = task_of(spec)
+        task.begin_epoch(0)
+        rows.append([[float(value) for value in task.step(index, 0.1)] for index in range(4)])
+    assert rows[0] == rows[1]

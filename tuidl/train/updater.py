@@ -116,9 +116,8 @@ class Updater:
         With `measure` take the update ratio.
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        self.grad_norm = _length(gradients)
-        together = loss + self.grad_norm
-        self.alive.mul_(together - together == 0)  # which holds for finite numbers alone
+        self.grad_norm = torch.nn.utils.get_total_norm(gradients).float()
+        self.alive.mul_(torch.isfinite(loss) & torch.isfinite(self.grad_norm))
         for clip, limit in self._clips:
             clip(gradients, self.grad_norm, limit)
         if measure or not self.fused:
@@ -131,8 +130,7 @@ class Updater:
                 parameter.copy_(torch.where(self.alive > 0, parameter, before))
         if measure:
             self.update_ratio.copy_(self._ratio())
-        for parameter in self.parameters:
-            parameter.grad = None
+        self.model.zero_grad()
 
     def _move(self, lr: float | Tensor) -> None:
         decay = self._optimizer.weight_decay
@@ -146,16 +144,9 @@ class Updater:
             step()
 
     def _ratio(self) -> Tensor:
-        length = _length(self._before)
+        length = torch.nn.utils.get_total_norm(self._before)
         torch._foreach_sub_(self._before, self.parameters)
-        return _length(self._before) / (length + 1e-12)
-
-
-def _length(tensors: list[Tensor]) -> Tensor:
-    """Return the length of all of `tensors` as one vector, a scalar in fp32."""
-    lengths = torch._foreach_norm(tensors)
-    whole: Tensor = torch.linalg.vector_norm(torch.stack(lengths))
-    return whole.float()
+        return (torch.nn.utils.get_total_norm(self._before) / (length + 1e-12)).float()
 
 
 def _active(regularization: Regularization, role: str) -> list[tuple[Callable[..., Any], float]]:
