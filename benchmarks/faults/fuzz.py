@@ -185,7 +185,7 @@ _VERBS = (
 def checkpoint(place: Place, chance: random.Random) -> str:
     """A checkpoint, half of them with a checksum that is right."""
     from tuidl.train.checkpoint import _signed, read
-    from tuidl.train.loop import state_of
+    from tuidl.train.state import state_of
 
     data = max(place.sound.checkpoints.glob("step-*")).read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")

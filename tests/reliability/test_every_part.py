@@ -21,9 +21,10 @@ from tuidl.spec.run import RunSpec
 from tuidl.train import events, session
 from tuidl.train.checkpoint import Checkpoints, Saved, random_state, read
 from tuidl.train.events import Event
-from tuidl.train.loop import State, fit
+from tuidl.train.loop import fit
 from tuidl.train.resume import Wishes
 from tuidl.train.session import Door, conduct
+from tuidl.train.state import State
 
 FIXED: dict[str, Any] = {"training": {"epochs": 4, "threads": 1}, "checkpoints": {"interval": 0}}
 SPECS = {

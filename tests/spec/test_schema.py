@@ -92,7 +92,7 @@ def test_choices_are_all_kinds_in_their_order() -> None:
         assert by_path[f"{group}.kind"].choices == tuple(registry)
     assert by_path["task"].choices == tuple(TASKS)
     assert "relu" in by_path["model.activation"].choices
-    assert by_path["precision"].choices == ("auto", "fp32", "bf16")
+    assert by_path["precision"].choices == ("auto", "fp32", "bf16", "fp16")
 
 
 @pytest.mark.parametrize("group", sorted(CHOICES))

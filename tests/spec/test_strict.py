@@ -96,7 +96,7 @@ def test_a_wrong_value_is_refused_with_key_and_what_would_do(group: str, key: st
         ({"about": {"titel": "x"}}, "'about.title'"),
         ({"device": "gpu"}, "auto, cpu, cuda"),
         ({"device": "cuda:123"}, "auto, cpu, cuda"),
-        ({"precision": "fp16"}, "bf16"),
+        ({"precision": "fp8"}, "bf16"),
         ({"seed": 2**31}, "nearest is 2147483647"),
         ({"seed": -1}, "nearest is 0"),
         ({"seed": True}, "integer"),

@@ -7,7 +7,7 @@ import platformdirs
 import pytest
 import torch
 
-from tuidl.train import loop
+from tuidl.train import orders
 
 
 @pytest.fixture(autouse=True)
@@ -31,4 +31,4 @@ def cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_naps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "PAUSE_NAP", 0.0)
+    monkeypatch.setattr(orders, "PAUSE_NAP", 0.0)

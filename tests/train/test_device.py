@@ -55,18 +55,22 @@ def test_a_device_that_does_not_exist_is_refused_with_those_that_do(wanted: str,
     assert wanted in str(caught.value) and caught.value.exit_code == 5
 
 
-@pytest.mark.parametrize("has", [True, False])
-def test_auto_takes_bf16_only_where_the_hardware_has_it(has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("has", "capability", "on_gpu"), [(True, (9, 0), "bf16"), (False, (7, 5), "fp16"),
+                                                           (False, (6, 1), "fp32")])  # fmt: skip
+def test_auto_takes_16_bits_only_where_the_hardware_has_them(
+    has: bool, capability: tuple[int, int], on_gpu: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Some GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     expected = "bf16" if has else "fp32"
     gpu = choose_precision(torch.device("cuda:0"), "auto")
-    assert gpu[0] == expected and "Some GPU" in gpu[1]
+    assert gpu[0] == on_gpu and "Some GPU" in gpu[1]
     assert choose_precision(CPU, "auto")[0] == expected
     assert choose_precision(torch.device("mps"), "auto")[0] == "fp32"
-    for wanted in ("fp32", "bf16"):
+    for wanted in ("fp32", "bf16", "fp16"):
         assert choose_precision(CPU, wanted) == (wanted, "asked for")
 
 
@@ -88,7 +92,9 @@ def test_threads_are_those_asked_for_or_else_what_torch_has_chosen(monkeypatch: 
     assert said == [5]
 
 
-@pytest.mark.parametrize(("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
 def test_autocast_computes_in_the_chosen_format(precision: str, expected: torch.dtype) -> None:
     with Hardware(CPU, precision, 1, ()).autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected

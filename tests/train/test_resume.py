@@ -37,6 +37,7 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "language": {"task": "language", "model": {"kind": "lstm", "width": 8, "unroll": 6}},
     "gan": {"task": "gan", "model": {"kind": "gan-mlp", "widths": [8], "latent": 4}},
+    "fp16, whose loss is scaled": {"precision": "fp16", "optimizer": {"kind": "nesterov", "lr": 0.05}},
 }  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def spec_for(groups: Mapping[str, Any]) -> RunSpec:
     more = dict(groups)
     fixed = {"precision": "fp32", "training": {"epochs": 4, "threads": 1}, "checkpoints": {"interval": 1}}
     evaluation = {"every_steps": 3, "sample_length": 4} if more.get("task") == "language" else {"every_steps": 3}
-    return spec_of(more.pop("task", "classification"), **fixed, evaluation=evaluation, **more)
+    return spec_of(more.pop("task", "classification"), **{**fixed, "evaluation": evaluation, **more})
 
 
 @pytest.mark.parametrize("name", RUNS)

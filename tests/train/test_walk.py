@@ -116,9 +116,10 @@ def test_each_classification_loss_is_learned_from(loss: str) -> None:
     assert shown[-1] < 0.7 * shown[0]
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("task", ["classification", "language", "gan"])
-def test_each_task_trains_in_bf16(task: str) -> None:
+def test_each_task_trains_in_16_bits(task: str, precision: str) -> None:
     spec = spec_of(task, training={"max_steps": 3})
-    stream = run_all(build_task(spec, data_of(task), Hardware(CPU, "bf16", 1, ())), spec)
+    stream = run_all(build_task(spec, data_of(task), Hardware(CPU, precision, 1, ())), spec)
     assert finished(stream).status == "completed"
     assert all(math.isfinite(value) for values in columns(stream).values() for value in values)

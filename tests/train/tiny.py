@@ -15,7 +15,8 @@ from tuidl.train import events
 from tuidl.train.data.load import ImageData, ImageSplit, Origin, TextData, pixel_statistics
 from tuidl.train.device import Hardware
 from tuidl.train.events import Artifact, Continuation, Event, Report
-from tuidl.train.loop import Control, fit
+from tuidl.train.loop import fit
+from tuidl.train.orders import Control
 from tuidl.train.session import build_task
 from tuidl.train.tasks.base import Pieces, Task
 

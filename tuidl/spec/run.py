@@ -181,8 +181,8 @@ class RunSpec(Group):
     about: About = About()
     task: TaskName = setting("classification", help="What is learned.")
     seed: int = setting(0, help="Start of every random number; the same seed gives the same run.", ge=0, le=2**31 - 1)
-    precision: Literal["auto", "fp32", "bf16"] = setting(
-        "auto", help="Number format of the heavy work; auto takes bf16 where the hardware has it."
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
+        "auto", help="Number format of the heavy work; auto takes bf16 where the hardware has it, else fp16 on a GPU."
     )
     device: str = setting(
         "auto", help="Where to train: auto, cpu, cuda, cuda:1 or mps.", pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$"

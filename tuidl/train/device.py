@@ -10,6 +10,7 @@ import torch
 
 from tuidl.errors import DeviceError
 
+FP16_UNITS = (7, 0)  # compute capability from which on GPUs multiply fp16 matrices in hardware (Volta)
 LOOK = 0.15  # seconds in which it is seen how busy the cores are
 
 
@@ -24,8 +25,9 @@ class Hardware:
     notes: list[str] = field(default_factory=list)  # what turned out while training; the loop tells them
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Return the context in which forward passes run: bf16 for the heavy operations, or nothing special."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        """Return the context in which forward passes run: 16 bits for the heavy operations, or nothing special."""
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        return torch.autocast(self.device.type, half) if half else nullcontext()
 
     @property
     def name(self) -> str:
@@ -111,13 +113,15 @@ def free_memory(name: str) -> int | None:
 
 
 def choose_precision(device: torch.device, wanted: str) -> tuple[str, str]:
-    """Return fp32 or bf16 and the reason."""
+    """Return fp32, bf16 or fp16 and the reason."""
     if wanted != "auto":
         return wanted, "asked for"
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", f"{torch.cuda.get_device_name(device)} computes bf16 in hardware"
-        return "fp32", f"{torch.cuda.get_device_name(device)} has no bf16 hardware"
+        if torch.cuda.get_device_capability(device) >= FP16_UNITS:
+            return "fp16", f"{torch.cuda.get_device_name(device)} computes fp16 in hardware, but not bf16"
+        return "fp32", f"{torch.cuda.get_device_name(device)} has no units for 16-bit numbers"
     if device.type == "cpu":
         if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
             return "bf16", "this processor computes bf16 in hardware"

@@ -19,7 +19,7 @@ from tuidl.train.checkpoint import Checkpoints, Saved, name_of
 from tuidl.train.data.fetch import Progress
 from tuidl.train.device import Hardware
 from tuidl.train.events import Event
-from tuidl.train.loop import State, state_of
+from tuidl.train.state import State, state_of
 
 
 @dataclass(frozen=True)

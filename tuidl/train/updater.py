@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from tuidl.spec.regularizers import REGULARIZERS, Regularization
 from tuidl.spec.run import RunSpec
+from tuidl.train.device import Hardware
 from tuidl.train.events import Continuation
+from tuidl.train.loss_scale import LossScale
 from tuidl.train.models.layers import resolve
 from tuidl.train.optimizers import build, check_state, step_of
 
@@ -22,9 +24,18 @@ class Updater:
     `grad_norm` is the length of the gradient before clipping, `update_ratio` is ‖Δw‖/‖w‖ of the last measured step.
     Once the loss or the gradient is not finite, `alive` turns 0 and stays so: no later step touches the
     weights. Updaters of one task share `alive`, so that one net's failure holds the other as well.
+    In fp16 a gradient may overflow because the loss was scaled too much; only that step is left out then, and
+    `grad_norm` stays that of the step before.
     """
 
-    def __init__(self, model: nn.Module, spec: RunSpec, lr_factor: float = 1.0, alive: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: RunSpec,
+        lr_factor: float = 1.0,
+        alive: Tensor | None = None,
+        hardware: Hardware | None = None,
+    ) -> None:
         self.model = model
         self.lr_factor = lr_factor
         self.parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -33,6 +44,7 @@ class Updater:
         self.alive = torch.ones((), device=device) if alive is None else alive
         self.grad_norm = torch.zeros((), device=device)
         self.update_ratio = torch.zeros((), device=device)
+        self.scale = LossScale(device) if hardware and hardware.precision == "fp16" else None
         self._before = [torch.empty_like(parameter) for parameter in self.parameters]
         self._optimizers = build(spec.optimizer, self.parameters)
         self._steps = [step_of(optimizer) for optimizer in self._optimizers]
@@ -65,7 +77,7 @@ class Updater:
 
     def saved(self, prefix: str) -> Continuation:
         """Return what the next step needs beside the weights, the names of tensors beginning with `prefix`."""
-        tensors = {f"{prefix}update_ratio": self.update_ratio}
+        tensors = {f"{prefix}{name}": value for name, value in self._held().items()}
         values: dict[str, Any] = {}
         for number, optimizer in enumerate(self._optimizers):
             for index, state in optimizer.state_dict()["state"].items():
@@ -76,7 +88,8 @@ class Updater:
 
     def restore(self, prefix: str, saved: Continuation) -> None:
         """Go on from what `saved` returned. Raises KeyError, ValueError or RuntimeError where it is of another one."""
-        self.update_ratio.copy_(saved.tensors[f"{prefix}update_ratio"])
+        for name, held in self._held().items():
+            held.copy_(saved.tensors[f"{prefix}{name}"])
         for number, optimizer in enumerate(self._optimizers):
             state: dict[int, dict[str, Any]] = {}
             for key, value in {**saved.tensors, **saved.values}.items():
@@ -85,17 +98,23 @@ class Updater:
                     state.setdefault(int(index), {})[name] = value
             check_state(optimizer, state)
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-            for parameter, held in optimizer.state.items():  # fused kernels take for granted that both lie alike
-                for name, value in held.items():
+            for parameter, own in optimizer.state.items():  # fused kernels take for granted that both lie alike
+                for name, value in own.items():
                     if isinstance(value, Tensor) and value.shape == parameter.shape:
-                        held[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                        own[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+    def _held(self) -> dict[str, Tensor]:
+        """Return what is kept from step to step beside the optimizer's state."""
+        if self.scale is None:
+            return {"update_ratio": self.update_ratio}
+        return {"update_ratio": self.update_ratio, "grad_norm": self.grad_norm, **self.scale.tensors()}
 
     def moving(self) -> list[Tensor]:
         """Return every tensor that a step changes."""
         states = [
             value for optimizer in self._optimizers for held in optimizer.state.values() for value in held.values()
         ]
-        found = [*self.model.parameters(), *self.model.buffers(), self.alive, self.update_ratio, *states]
+        found = [*self.model.parameters(), *self.model.buffers(), self.alive, *self._held().values(), *states]
         return [value for value in found if isinstance(value, Tensor)]
 
     def penalty(self) -> Tensor:
@@ -107,7 +126,7 @@ class Updater:
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of `loss` to that of the coming step; only this model's weights get one."""
-        loss.backward(inputs=self.parameters)
+        (loss * self.scale.factor if self.scale else loss).backward(inputs=self.parameters)
 
     @torch.no_grad()
     def step(self, loss: Tensor, lr: float | Tensor, measure: bool = False) -> None:
@@ -116,29 +135,44 @@ class Updater:
         With `measure` take the update ratio.
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        self.grad_norm = torch.nn.utils.get_total_norm(gradients).float()
-        self.alive.mul_(torch.isfinite(loss) & torch.isfinite(self.grad_norm))
+        taken = self._guard(loss, gradients)
         for clip, limit in self._clips:
             clip(gradients, self.grad_norm, limit)
         if measure or not self.fused:
             torch._foreach_copy_(self._before, self.parameters)
-        self._move(lr * self.lr_factor)
+        self._move(lr * self.lr_factor, taken)
         for project, limit in self._projections:
             project(self.model, self.weights, limit)
         if not self.fused:
             for parameter, before in zip(self.parameters, self._before, strict=True):
-                parameter.copy_(torch.where(self.alive > 0, parameter, before))
+                parameter.copy_(torch.where(taken > 0, parameter, before))
         if measure:
             self.update_ratio.copy_(self._ratio())
         self.model.zero_grad()
 
-    def _move(self, lr: float | Tensor) -> None:
+    def _guard(self, loss: Tensor, gradients: list[Tensor]) -> Tensor:
+        """Take the gradient's norm and look whether all is finite; return 1 where the step is taken, else 0."""
+        if self.scale is None:
+            self.grad_norm = torch.nn.utils.get_total_norm(gradients).float()
+            self.alive.mul_(torch.isfinite(loss) & torch.isfinite(self.grad_norm))
+            return self.alive
+        self.scale.unscale(gradients)
+        overflow = self.scale.overflow
+        norm = torch.nn.utils.get_total_norm(gradients).float()
+        self.grad_norm.copy_(torch.where(overflow > 0, self.grad_norm, norm))
+        if not self.fused:  # such an optimizer takes the gradient into its state, whatever becomes of the weights
+            for gradient in gradients:
+                gradient.masked_fill_(overflow > 0, 0)
+        self.alive.mul_(torch.isfinite(loss) & torch.isfinite(self.grad_norm))
+        return self.alive * (1 - overflow)
+
+    def _move(self, lr: float | Tensor, taken: Tensor) -> None:
         decay = self._optimizer.weight_decay
         if decay and not self._optimizer.native_decay:
-            torch._foreach_mul_(self.weights, 1 - lr * decay * self.alive)
+            torch._foreach_mul_(self.weights, 1 - lr * decay * taken)
         for optimizer, step in zip(self._optimizers, self._steps, strict=True):
             if self.fused:
-                optimizer.grad_scale, optimizer.found_inf = None, 1 - self.alive  # type: ignore[attr-defined]
+                optimizer.grad_scale, optimizer.found_inf = None, 1 - taken  # type: ignore[attr-defined]
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["share"]
             step()

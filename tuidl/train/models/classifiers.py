@@ -131,7 +131,8 @@ class ResNet(Classifier):
         if settings.residual and settings.residual[0]:
             layers.append(Residual(settings.channels[0], bend, norm))
         for stage, (inputs, outputs) in enumerate(zip(settings.channels, settings.channels[1:], strict=False), start=1):
-            layers += [*conv(inputs, outputs, bend, norm), nn.MaxPool2d(2)]
+            filters, *rest = conv(inputs, outputs, bend, norm)
+            layers += [filters, nn.MaxPool2d(2), *rest]  # pooled first: a quarter of the numbers to norm and to bend
             if stage < len(settings.residual) and settings.residual[stage]:
                 layers.append(Residual(outputs, bend, norm))
         layers += [nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(dropout)]

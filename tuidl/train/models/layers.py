@@ -83,11 +83,11 @@ def initialise(model: nn.Module, name: str, std: float) -> None:
 
 @torch.no_grad()
 def whiten(model: nn.Module, images: Tensor) -> None:
-    """Let the first convolution begin with filters that make patches of `images` [B, C, H, W] uncorrelated.
+    """Give the first convolution filters that make patches of `images` [B, C, H, W] uncorrelated, and keep them.
 
     Half of them are the principal directions of the patches, each divided by its spread, strongest first; the other
     half their negatives, since the bend after them lets only one sign through. What is left over stays as it was
-    initialised (after Page 2019 and Jordan 2024, who also keep them fixed).
+    initialised. None of them is trained (after Page 2019 and Jordan 2024).
     """
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d)).weight
     patches = nn.functional.unfold(images, first.shape[2:]).transpose(1, 2).flatten(0, 1).double()
@@ -95,6 +95,7 @@ def whiten(model: nn.Module, images: Tensor) -> None:
     count = min(len(first) // 2, len(variances))
     filters = (directions / (variances + 5e-4).sqrt()).T.flip(0)[:count].reshape(count, *first.shape[1:])
     first[: 2 * count] = torch.cat([filters, -filters]).to(first)
+    first.requires_grad_(False)
 
 
 def init_default(weight: Tensor, std: float) -> None:

@@ -40,15 +40,15 @@ class Classification(OneModel):
         )
         # channels last is how both GPUs and CPUs convolve fastest; models without convolutions do not care
         self.model.to(device).to(memory_format=torch.channels_last)
-        self.loss = resolve(spec.loss.entry)(spec.loss, len(data.labels), device)
-        self.updater = Updater(self.model, spec)
-        self.random = torch.Generator(device).manual_seed(spec.seed)  # of the augmentation
-        moving = Moving(self.updater.moving, [self.random])
-        self.stepper = Stepper(self.learn, hardware, moving, why_no_graph(spec, hardware, self.updater))
         self.scale = (1 / (255 * data.std)).view(-1, 1, 1).to(device)
         self.offset = (-data.mean / data.std).view(-1, 1, 1).to(device)  # also what black becomes
         if getattr(spec.model, "first_filters", "random") == "whitening":
             whiten(self.model, self.normalised(data.train.images[:WHITENED]))
+        self.loss = resolve(spec.loss.entry)(spec.loss, len(data.labels), device)
+        self.updater = Updater(self.model, spec, hardware=hardware)
+        self.random = torch.Generator(device).manual_seed(spec.seed)  # of the augmentation
+        moving = Moving(self.updater.moving, [self.random])
+        self.stepper = Stepper(self.learn, hardware, moving, why_no_graph(spec, hardware, self.updater))
         self.batch_size = min(spec.training.batch_size, len(data.train.images))
         self.full_batch = spec.optimizer.full_batch
         last = len(data.train.images) % self.batch_size if self.full_batch else 0

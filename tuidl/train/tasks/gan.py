@@ -50,8 +50,10 @@ class Gan:
         )
         self.generator: Generator = models[0].to(device).to(memory_format=torch.channels_last)
         self.discriminator: Discriminator = models[1].to(device).to(memory_format=torch.channels_last)
-        self.g_updater = Updater(self.generator, spec)
-        self.d_updater = Updater(self.discriminator, spec, spec.loss.d_lr_factor, alive=self.g_updater.alive)
+        self.g_updater = Updater(self.generator, spec, hardware=hardware)
+        self.d_updater = Updater(
+            self.discriminator, spec, spec.loss.d_lr_factor, alive=self.g_updater.alive, hardware=hardware
+        )
         self.random = torch.Generator(device).manual_seed(spec.seed)  # of the noise and the augmentation
         fixed = torch.Generator(device).manual_seed(spec.seed + 1)
         self.grid_noise = torch.randn(spec.evaluation.sample_images, self.latent, generator=fixed, device=device)

@@ -41,7 +41,7 @@ class Language(OneModel):
         self.model: CharRNN = resolve(spec.model.entry)(spec.model, len(data.vocabulary), spec.regularization.dropout)
         self.model.to(hardware.device)
         self.loss = resolve(spec.loss.entry)(spec.loss, len(data.vocabulary), hardware.device)
-        self.updater = Updater(self.model, spec)
+        self.updater = Updater(self.model, spec, hardware=hardware)
         # carried streams start up to one unroll late, so that each needs room for two
         room = self.unroll * (2 if self.carry else 1)
         self.streams = min(spec.training.batch_size, max(1, (len(data.train) - 1) // room))
