@@ -77,7 +77,7 @@ def test_images_become_numbers_from_minus_one_to_one_and_back() -> None:
     levels = torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8)
     scaled = task.scaled(levels)
     assert (float(scaled.min()), float(scaled.max())) == (-1.0, 1.0)
-    task.generator = torch.nn.Identity()  # type: ignore[assignment]
+    task.g_updater.model = torch.nn.Identity()
     assert torch.equal(task.draw(scaled), levels)
 
 

@@ -47,6 +47,18 @@ def test_whitening_is_an_option_of_the_model_and_decided_by_the_data_alone() -> 
     assert torch.equal(one[:18], other[:18]) and not torch.equal(one[18:], other[18:])
 
 
+def test_whitened_filters_stay_while_the_others_learn() -> None:
+    settings = {**CONV, "first_filters": "whitening"}
+    task = task_of(spec_of(model=settings, optimizer={"kind": "adamw", "weight_decay": 0.5}))
+    before = {name: value.clone() for name, value in task.state().items()}
+    assert task.parameters == sum(value.numel() for value in before.values()) - before["body.0.weight"].numel()
+    task.begin_epoch(0)
+    for index in range(3):
+        task.step(index, 0.05)
+    same = {name for name, value in task.state().items() if torch.equal(value, before[name])}
+    assert same == {"body.0.weight"}
+
+
 def test_mirror_judges_by_both_sides() -> None:
     data = image_data()
     images = data.val.images[:5]

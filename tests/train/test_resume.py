@@ -37,6 +37,11 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "language": {"task": "language", "model": {"kind": "lstm", "width": 8, "unroll": 6}},
     "gan": {"task": "gan", "model": {"kind": "gan-mlp", "widths": [8], "latent": 4}},
+    "averaged": {"training": {"epochs": 4, "threads": 1, "average": 0.9}},
+    "gan, averaged": {
+        "task": "gan", "model": {"kind": "gan-mlp", "widths": [8], "latent": 4},
+        "training": {"epochs": 4, "threads": 1, "average": 0.9},
+    },
     "fp16, whose loss is scaled": {"precision": "fp16", "optimizer": {"kind": "nesterov", "lr": 0.05}},
 }  # fmt: skip
 

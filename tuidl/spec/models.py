@@ -29,7 +29,7 @@ class _Layered(Model):
 
 class _Convolutional(_Layered):
     first_filters: Literal["random", "whitening"] = setting(
-        "random", help="How the first filters start: as init says, or as the evened-out patterns of training images."
+        "random", help="First filters: random ones that learn, or fixed ones that even out the patterns of the images."
     )
 
 

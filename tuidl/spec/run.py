@@ -106,6 +106,14 @@ class Training(Group):
         ge=0,
         le=1024,
     )
+    average: float = setting(
+        0.0,
+        help="Judge, show and keep a moving average of the weights, which remembers this share of itself at each step; "
+        "0 takes the weights as they are.",
+        unit="share",
+        ge=0,
+        le=0.9999,
+    )
     cuda_graph: Literal["auto", "off"] = setting(
         "auto", help="On a GPU, launch each step as one captured graph where that is possible."
     )

@@ -121,7 +121,7 @@ class Fit:
             raise UsageError(
                 f"the checkpoint of step {saved.step} does not fit this run: {clean(str(error), limit=200)}"
             ) from error
-        best = saved.weights if self.state.best_step == saved.step else saved.best_weights
+        best = saved.weights if self._is_best() else saved.best_weights
         self.best_weights = {name: value.to(device) for name, value in best.items()}
         self._stop_early()
 
@@ -206,7 +206,7 @@ class Fit:
         yield from self.sample()
         if scheduled:
             if better:
-                self.best_weights = {name: value.detach().clone() for name, value in self.task.state().items()}
+                self.best_weights = {name: value.detach().clone() for name, value in self.task.judged().items()}
             yield from self.save(report.metrics, best=better)
         yield events.StateChanged(state.step, "paused" if self.orders.paused else "running")
 
@@ -227,9 +227,13 @@ class Fit:
             return
         rest.tensors.update(random_state(task.hardware.device))
         rest.values["loop"] = vars(state)
-        older_best = {} if best or state.best_step == state.step else self.best_weights
-        yield events.Checkpoint(state.step, weights, older_best, rest, dict(metrics or {}), best)
+        best_weights = {} if self._is_best() else self.best_weights
+        yield events.Checkpoint(state.step, weights, best_weights, rest, dict(metrics or {}), best)
         self._saved_step, self._saved_at = state.step, self.clock()
+
+    def _is_best(self) -> bool:
+        """Return whether the weights of this step are the best; their average would be another matter."""
+        return self.state.best_step == self.state.step and not self.spec.training.average
 
     def sample(self, asked: bool = False) -> Events[None]:
         """Show what the model makes on its own, if it makes anything."""

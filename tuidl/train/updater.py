@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tuidl.spec.regularizers import REGULARIZERS, Regularization
 from tuidl.spec.run import RunSpec
+from tuidl.train.average import Average
 from tuidl.train.device import Hardware
 from tuidl.train.events import Continuation
 from tuidl.train.loss_scale import LossScale
@@ -25,7 +26,7 @@ class Updater:
     Once the loss or the gradient is not finite, `alive` turns 0 and stays so: no later step touches the
     weights. Updaters of one task share `alive`, so that one net's failure holds the other as well.
     In fp16 a gradient may overflow because the loss was scaled too much; only that step is left out then, and
-    `grad_norm` stays that of the step before.
+    `grad_norm` stays that of the step before. With `average` a moving average of the weights is kept with that memory.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Updater:
         lr_factor: float = 1.0,
         alive: Tensor | None = None,
         hardware: Hardware | None = None,
+        average: float = 0.0,
     ) -> None:
         self.model = model
         self.lr_factor = lr_factor
@@ -44,7 +46,9 @@ class Updater:
         self.alive = torch.ones((), device=device) if alive is None else alive
         self.grad_norm = torch.zeros((), device=device)
         self.update_ratio = torch.zeros((), device=device)
+        self._nothing = torch.zeros((), device=device)
         self.scale = LossScale(device) if hardware and hardware.precision == "fp16" else None
+        self.average = Average(model, average) if average else None
         self._before = [torch.empty_like(parameter) for parameter in self.parameters]
         self._optimizers = build(spec.optimizer, self.parameters)
         self._steps = [step_of(optimizer) for optimizer in self._optimizers]
@@ -105,9 +109,17 @@ class Updater:
 
     def _held(self) -> dict[str, Tensor]:
         """Return what is kept from step to step beside the optimizer's state."""
-        if self.scale is None:
-            return {"update_ratio": self.update_ratio}
-        return {"update_ratio": self.update_ratio, "grad_norm": self.grad_norm, **self.scale.tensors()}
+        held = {"update_ratio": self.update_ratio}
+        if self.scale:
+            held |= {"grad_norm": self.grad_norm, **self.scale.tensors()}
+        if self.average:
+            held |= self.average.tensors()
+        return held
+
+    @property
+    def judged(self) -> nn.Module:
+        """Return the model that is measured, shown and kept: the average of the weights where one is taken."""
+        return self.average.model if self.average else self.model
 
     def moving(self) -> list[Tensor]:
         """Return every tensor that a step changes."""
@@ -119,7 +131,7 @@ class Updater:
 
     def penalty(self) -> Tensor:
         """Return what the regularizers add to the loss, a scalar."""
-        total = torch.zeros_like(self.grad_norm)
+        total = self._nothing
         for regularize, strength in self._penalties:
             total = total + regularize(self.model, self.weights, strength)
         return total
@@ -148,13 +160,18 @@ class Updater:
                 parameter.copy_(torch.where(taken > 0, parameter, before))
         if measure:
             self.update_ratio.copy_(self._ratio())
+        if self.average:
+            self.average.follow()
         self.model.zero_grad()
 
     def _guard(self, loss: Tensor, gradients: list[Tensor]) -> Tensor:
-        """Take the gradient's norm and look whether all is finite; return 1 where the step is taken, else 0."""
+        """Take the gradient's norm and look whether all is finite; return 1 where the step is taken, else 0.
+
+        The sum of loss and norm is finite where both are.
+        """
         if self.scale is None:
             self.grad_norm = torch.nn.utils.get_total_norm(gradients).float()
-            self.alive.mul_(torch.isfinite(loss) & torch.isfinite(self.grad_norm))
+            self.alive.mul_(torch.isfinite(loss + self.grad_norm))
             return self.alive
         self.scale.unscale(gradients)
         overflow = self.scale.overflow
@@ -163,7 +180,7 @@ class Updater:
         if not self.fused:  # such an optimizer takes the gradient into its state, whatever becomes of the weights
             for gradient in gradients:
                 gradient.masked_fill_(overflow > 0, 0)
-        self.alive.mul_(torch.isfinite(loss) & torch.isfinite(self.grad_norm))
+        self.alive.mul_(torch.isfinite(loss + self.grad_norm))
         return self.alive * (1 - overflow)
 
     def _move(self, lr: float | Tensor, taken: Tensor) -> None:

@@ -50,7 +50,7 @@ class Task(Protocol):
         ...
 
     def test(self) -> Pieces[Report]:
-        """Measure the model on the test data; the loop calls this once, at the end, with the best weights."""
+        """Measure the model on the test data; the loop calls this once, at the end, with the best weights loaded."""
         ...
 
     def sample(self) -> Pieces[Report | None]:
@@ -61,8 +61,12 @@ class Task(Protocol):
         """Return the weights by name."""
         ...
 
+    def judged(self) -> dict[str, Tensor]:
+        """Return the weights that `evaluate` measures: those of `state`, or their average."""
+        ...
+
     def load(self, state: dict[str, Tensor]) -> None:
-        """Put the weights back."""
+        """Put the weights back, and judge them until the next step."""
         ...
 
     def saved(self) -> Continuation:
@@ -79,6 +83,11 @@ class Task(Protocol):
     def facts(self) -> dict[str, Any]:
         """Return what a viewer wants to know at the start: parameters, labels, sizes."""
         ...
+
+
+def total(parts: Sequence[Tensor]) -> Tensor:
+    """Return the sum of 0-d tensors; a single one, as most steps have, costs nothing."""
+    return sum(parts[1:], parts[0])
 
 
 def set_dropout(model: nn.Module, share: float) -> None:
@@ -131,7 +140,7 @@ class OneModel:
         penalty = self.updater.penalty()
         if penalty.requires_grad:
             self.updater.backward(penalty)
-        penalty = penalty.detach()
+            penalty = penalty.detach()
         self.updater.step(loss + penalty, lr, measure)
         return loss, accuracy, penalty, self.updater.grad_norm, self.updater.update_ratio
 
@@ -144,9 +153,14 @@ class OneModel:
         """Return the weights by name."""
         return dict(self.model.state_dict())
 
+    def judged(self) -> dict[str, Tensor]:
+        """Return the weights that are measured, by name."""
+        return dict(self.updater.judged.state_dict())
+
     def load(self, state: dict[str, Tensor]) -> None:
-        """Put the weights back."""
+        """Put the weights back, and judge them."""
         self.model.load_state_dict(state)
+        self.updater.judged.load_state_dict(state)
 
     def saved(self) -> Continuation:
         """Return the state of the optimizer."""
@@ -163,4 +177,4 @@ class OneModel:
     @property
     def parameters(self) -> int:
         """Return how many numbers are learned."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)

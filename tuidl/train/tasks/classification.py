@@ -18,7 +18,7 @@ from tuidl.train.events import Artifact, Continuation, Report
 from tuidl.train.models.classifiers import Classifier
 from tuidl.train.models.layers import resolve, whiten
 from tuidl.train.stepper import Moving, Stepper
-from tuidl.train.tasks.base import OneModel, Pieces, why_no_graph
+from tuidl.train.tasks.base import OneModel, Pieces, total, why_no_graph
 from tuidl.train.tasks.images import grid
 from tuidl.train.updater import Updater
 
@@ -45,7 +45,7 @@ class Classification(OneModel):
         if getattr(spec.model, "first_filters", "random") == "whitening":
             whiten(self.model, self.normalised(data.train.images[:WHITENED]))
         self.loss = resolve(spec.loss.entry)(spec.loss, len(data.labels), device)
-        self.updater = Updater(self.model, spec, hardware=hardware)
+        self.updater = Updater(self.model, spec, hardware=hardware, average=spec.training.average)
         self.random = torch.Generator(device).manual_seed(spec.seed)  # of the augmentation
         moving = Moving(self.updater.moving, [self.random])
         self.stepper = Stepper(self.learn, hardware, moving, why_no_graph(spec, hardware, self.updater))
@@ -67,18 +67,16 @@ class Classification(OneModel):
     def begin_epoch(self, epoch: int) -> None:
         """Shuffle the training images."""
         self.order = order(len(self.data.train.images), self.seed, epoch, self.hardware.device)
+        self.batches = self.order.split(self.batch_size)  # the last may be smaller; only full batches learn from it
         self.model.train()
 
     def step(self, index: int, lr: float) -> Sequence[Tensor]:
         """Learn from the next batch, or from all of them."""
-        if self.full_batch:
-            return self.stepper(self.order.split(self.batch_size), lr)
-        return self.stepper([self.order[index * self.batch_size :][: self.batch_size]], lr)
+        return self.stepper(self.batches if self.full_batch else [self.batches[index]], lr)
 
     def learn(self, batches: Sequence[Tensor], lr: float | Tensor, measure: bool) -> Sequence[Tensor]:
         """Forward, backward, update. Full-batch gradient descent sums the gradients of all batches first."""
-        total = torch.zeros((), device=self.hardware.device)
-        correct = torch.zeros((), device=self.hardware.device)
+        losses, right = [], []
         count = sum(len(batch) for batch in batches)
         for batch in batches:
             images = self.normalised(self.data.train.images.index_select(0, batch))
@@ -90,9 +88,9 @@ class Classification(OneModel):
             loss = self.loss(logits.float(), targets, self.spec.regularization.label_smoothing)
             share = loss if len(batches) == 1 else loss * (len(batch) / count)
             self.updater.backward(share)
-            total = total + share.detach()
-            correct = correct + (logits.detach().argmax(1) == targets).sum()
-        return self.finish_step(total, correct / count, lr, measure)
+            losses.append(share.detach())
+            right.append((logits.detach().argmax(1) == targets).sum())
+        return self.finish_step(total(losses), total(right) / count, lr, measure)
 
     def normalised(self, images: Tensor) -> Tensor:
         """Return bytes [B, C, H, W] as floats of mean 0 and spread 1 over the training data."""
@@ -117,18 +115,18 @@ class Classification(OneModel):
         """Return the logits [B, K] of images in evaluation mode, as fp32; with `mirror` of both sides."""
         seen = self.normalised(images)
         with self.hardware.autocast():
-            logits: Tensor = self.model(seen)
+            logits: Tensor = self.updater.judged(seen)
             if self.spec.evaluation.mirror:
-                logits = (logits + self.model(seen.flip(-1))) / 2
+                logits = (logits + self.updater.judged(seen.flip(-1))) / 2
         return logits.float()
 
     def _measure(self, split: ImageSplit, what: str) -> Pieces[tuple[Tensor, float]]:
-        self.model.eval()
+        self.updater.judged.eval()
         found = []
         for start in range(0, len(split.images), EVALUATION_BATCH):
             found.append(self.logits(split.images[start : start + EVALUATION_BATCH]))
             yield f"{what} {start + len(found[-1])}/{len(split.images)}"
-        self.model.train()
+        self.updater.judged.train()
         logits = torch.cat(found)
         return logits, float(self.loss(logits, split.targets, 0.0))
 

@@ -50,7 +50,7 @@ class Gan:
         )
         self.generator: Generator = models[0].to(device).to(memory_format=torch.channels_last)
         self.discriminator: Discriminator = models[1].to(device).to(memory_format=torch.channels_last)
-        self.g_updater = Updater(self.generator, spec, hardware=hardware)
+        self.g_updater = Updater(self.generator, spec, hardware=hardware, average=spec.training.average)
         self.d_updater = Updater(
             self.discriminator, spec, spec.loss.d_lr_factor, alive=self.g_updater.alive, hardware=hardware
         )
@@ -169,10 +169,10 @@ class Gan:
     @torch.no_grad()
     def draw(self, noise: Tensor) -> Tensor:
         """Return the images of `noise` [B, latent] in evaluation mode, as bytes."""
-        self.generator.eval()
+        generator = self.g_updater.judged.eval()
         with self.hardware.autocast():
-            images = self.generator(noise).float()
-        self.generator.train()
+            images = generator(noise).float()
+        generator.train()
         drawn: Tensor = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return drawn
 
@@ -220,9 +220,14 @@ class Gan:
             for name, value in model.state_dict().items()
         }
 
+    def judged(self) -> dict[str, Tensor]:
+        """Return the same with the weights of the generator that is judged."""
+        drawing = self.g_updater.judged.state_dict()
+        return self.state() | {f"generator.{name}": value for name, value in drawing.items()}
+
     def load(self, state: dict[str, Tensor]) -> None:
-        """Put the weights of both back."""
-        for part, model in self._parts().items():
+        """Put the weights of both back, and judge this generator."""
+        for part, model in (*self._parts().items(), ("generator", self.g_updater.judged)):
             own = {key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")}
             model.load_state_dict(own)
 

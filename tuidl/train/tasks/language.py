@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from tuidl.train.events import Artifact, Continuation, Report
 from tuidl.train.models.layers import resolve
 from tuidl.train.models.recurrent import CharRNN, State
 from tuidl.train.stepper import Moving, Stepper
-from tuidl.train.tasks.base import OneModel, Pieces, why_no_graph
+from tuidl.train.tasks.base import OneModel, Pieces, total, why_no_graph
 from tuidl.train.updater import Updater
 
 EVALUATION_STREAMS = 32  # texts read side by side, each from an empty memory that is then carried
@@ -41,7 +41,7 @@ class Language(OneModel):
         self.model: CharRNN = resolve(spec.model.entry)(spec.model, len(data.vocabulary), spec.regularization.dropout)
         self.model.to(hardware.device)
         self.loss = resolve(spec.loss.entry)(spec.loss, len(data.vocabulary), hardware.device)
-        self.updater = Updater(self.model, spec, hardware=hardware)
+        self.updater = Updater(self.model, spec, hardware=hardware, average=spec.training.average)
         # carried streams start up to one unroll late, so that each needs room for two
         room = self.unroll * (2 if self.carry else 1)
         self.streams = min(spec.training.batch_size, max(1, (len(data.train) - 1) // room))
@@ -84,8 +84,7 @@ class Language(OneModel):
 
     def learn(self, windows: Sequence[Tensor], lr: float | Tensor, measure: bool) -> Sequence[Tensor]:
         """Forward, backward through `unroll` characters, update. Full-batch sums the gradients of all windows first."""
-        total = torch.zeros((), device=self.hardware.device)
-        correct = torch.zeros((), device=self.hardware.device)
+        losses, right = [], []
         for starts in windows:
             at = starts[:, None] + self.reach
             ids, targets = self.data.train[at], self.data.train[at + 1]
@@ -96,9 +95,9 @@ class Language(OneModel):
             self.updater.backward(loss)
             if self.carry:
                 self._remember(memory)  # only now: the backward pass reads the one before
-            total = total + loss.detach()
-            correct = correct + (flat.detach().argmax(1) == targets.flatten()).float().mean() / len(windows)
-        return self.finish_step(total, correct, lr, measure)
+            losses.append(loss.detach())
+            right.append((flat.detach().argmax(1) == targets.flatten()).sum())
+        return self.finish_step(total(losses), total(right) / (len(windows) * self.streams * self.unroll), lr, measure)
 
     def evaluate(self) -> Pieces[Report]:
         """Return val_loss in nats and bits a character, and val_accuracy, of the whole validation text."""
@@ -114,17 +113,17 @@ class Language(OneModel):
         ids = text[: streams * length].view(streams, length)
         targets = text[1 : streams * length + 1].view(streams, length)
         nats, correct = [], []
-        memory = self.model.start(streams)
-        self.model.eval()
+        model = cast(CharRNN, self.updater.judged.eval())
+        memory = model.start(streams)
         chunk = 256
         for start in range(0, length, chunk):
             with torch.no_grad(), self.hardware.autocast():
-                logits, memory = self.model(ids[:, start : start + chunk], memory)
+                logits, memory = model(ids[:, start : start + chunk], memory)
             flat, truth = logits.flatten(0, 1).float(), targets[:, start : start + chunk].flatten()
             nats.append(F.cross_entropy(flat, truth, reduction="sum"))
             correct.append((flat.argmax(1) == truth).sum())
             yield f"{what} {min(length, start + chunk)}/{length}"
-        self.model.train()
+        model.train()
         loss = float(torch.stack(nats).cpu().double().sum()) / targets.numel()
         accuracy = int(torch.stack(correct).sum()) / targets.numel()
         return Report(
@@ -144,15 +143,15 @@ class Language(OneModel):
         temperatures = torch.tensor(settings.temperatures, device=device)[:, None]
         random = torch.Generator(device).manual_seed(self.seed)
         ids = torch.tensor([known[character] for character in prompt], device=device).expand(len(temperatures), -1)
-        self.model.eval()
-        memory, written = self.model.start(len(temperatures)), []
+        model = cast(CharRNN, self.updater.judged.eval())
+        memory, written = model.start(len(temperatures)), []
         for position in range(settings.sample_length):
-            logits, memory = self.model(ids, memory)
+            logits, memory = model(ids, memory)
             ids = torch.multinomial((logits[:, -1] / temperatures).softmax(1), 1, generator=random)
             written.append(ids)
             if position % 32 == 0:
                 yield f"sampling {position}/{settings.sample_length}"
-        self.model.train()
+        model.train()
         texts = ["".join(self.data.vocabulary[number] for number in row) for row in torch.cat(written, 1).tolist()]
         samples = [{"temperature": heat, "text": text} for heat, text in zip(settings.temperatures, texts, strict=True)]
         content = json.dumps({"prompt": prompt, "samples": samples}).encode()
