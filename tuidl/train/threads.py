@@ -14,7 +14,7 @@ from tuidl.train.tasks.base import Task
 WARM_UP, FEWEST, MOST = 1, 2, 15  # steps of each trial that do not count, and how many do
 SECONDS = 0.15  # that a trial takes, unless the fewest steps take longer
 SLOWER = 1.3  # times the best, from which on still fewer threads are not tried
-NO_GAIN = 1.05  # times the best: so little is not worth another core
+NO_GAIN = 1.15  # times the best: so little is not worth another core, which others may want
 
 
 def fit_threads(hardware: Hardware, wanted: int, rehearse: Callable[[Hardware], Task]) -> Hardware:

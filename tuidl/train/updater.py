@@ -162,7 +162,8 @@ class Updater:
             self.update_ratio.copy_(self._ratio())
         if self.average:
             self.average.follow()
-        self.model.zero_grad()
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def _guard(self, loss: Tensor, gradients: list[Tensor]) -> Tensor:
         """Take the gradient's norm and look whether all is finite; return 1 where the step is taken, else 0.
@@ -170,17 +171,16 @@ class Updater:
         The sum of loss and norm is finite where both are.
         """
         if self.scale is None:
-            self.grad_norm = torch.nn.utils.get_total_norm(gradients).float()
-            self.alive.mul_(torch.isfinite(loss + self.grad_norm))
+            self.grad_norm = length_of(gradients)
+            self.alive.mul_(_finite(loss + self.grad_norm))
             return self.alive
         self.scale.unscale(gradients)
         overflow = self.scale.overflow
-        norm = torch.nn.utils.get_total_norm(gradients).float()
-        self.grad_norm.copy_(torch.where(overflow > 0, self.grad_norm, norm))
+        self.grad_norm.copy_(torch.where(overflow > 0, self.grad_norm, length_of(gradients)))
         if not self.fused:  # such an optimizer takes the gradient into its state, whatever becomes of the weights
             for gradient in gradients:
                 gradient.masked_fill_(overflow > 0, 0)
-        self.alive.mul_(torch.isfinite(loss + self.grad_norm))
+        self.alive.mul_(_finite(loss + self.grad_norm))
         return self.alive * (1 - overflow)
 
     def _move(self, lr: float | Tensor, taken: Tensor) -> None:
@@ -195,9 +195,19 @@ class Updater:
             step()
 
     def _ratio(self) -> Tensor:
-        length = torch.nn.utils.get_total_norm(self._before)
+        length = length_of(self._before)
         torch._foreach_sub_(self._before, self.parameters)
-        return (torch.nn.utils.get_total_norm(self._before) / (length + 1e-12)).float()
+        return length_of(self._before) / (length + 1e-12)
+
+
+def length_of(tensors: list[Tensor]) -> Tensor:
+    """Return √Σx² over all tensors, 0-d: torch's get_total_norm for one device, at half its cost for small models."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors))).float()
+
+
+def _finite(number: Tensor) -> Tensor:
+    """Return whether a 0-d tensor is finite: only then is nothing times it 0. Four operations fewer than isfinite."""
+    return torch.eq(number * 0, 0)
 
 
 def _active(regularization: Regularization, role: str) -> list[tuple[Callable[..., Any], float]]:
