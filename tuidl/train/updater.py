@@ -202,12 +202,13 @@ class Updater:
 
 def length_of(tensors: list[Tensor]) -> Tensor:
     """Return √Σx² over all tensors, 0-d: torch's get_total_norm for one device, at half its cost for small models."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors))).float()
+    length: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+    return length.float()
 
 
 def _finite(number: Tensor) -> Tensor:
     """Return whether a 0-d tensor is finite: only then is nothing times it 0. Four operations fewer than isfinite."""
-    return torch.eq(number * 0, 0)
+    return number * 0 == 0
 
 
 def _active(regularization: Regularization, role: str) -> list[tuple[Callable[..., Any], float]]:
