@@ -91,7 +91,8 @@ def whiten(model: nn.Module, images: Tensor) -> None:
     """
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d)).weight
     patches = nn.functional.unfold(images, first.shape[2:]).transpose(1, 2).flatten(0, 1).double()
-    variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+    covariance = (patches.T @ patches / len(patches)).cpu()  # so small that loading a GPU's solver takes longer
+    variances, directions = torch.linalg.eigh(covariance)
     count = min(len(first) // 2, len(variances))
     filters = (directions / (variances + 5e-4).sqrt()).T.flip(0)[:count].reshape(count, *first.shape[1:])
     first[: 2 * count] = torch.cat([filters, -filters]).to(first)
