@@ -53,6 +53,7 @@ def test_json_finished_sums_the_run_up(json_run):
     assert last["epochs"] > 0 and last["seconds"] > 0
     assert {"test_accuracy", "test_loss", "val_accuracy", "best_val_accuracy", "best_step"} <= last["metrics"].keys()
     assert 0 <= last["metrics"]["test_accuracy"] <= 1
+    assert 0 < last["costs"]["first_step_seconds"] < 600 and last["costs"]["peak_memory"] > 1e8
 
 
 def test_json_started_holds_the_spec_and_the_reasons(json_run):
@@ -99,6 +100,7 @@ def test_plain_run_prints_results_on_stdout_and_the_rest_on_stderr(plain_run, es
     out = done.stdout.splitlines()
     assert out[-1].startswith("completed: test_loss") and all(line.startswith("epoch ") for line in out[:-1])
     assert "parameters on text" in done.stderr and "tuidl show plain" in done.stderr
+    assert re.search(r"first step after [\d.]+ s, [\d.]+ GB of memory; ", done.stderr)
     assert "step 20/20" in done.stderr
     assert not escapes(done.stdout) and not escapes(done.stderr)
 

@@ -51,6 +51,7 @@ def test_show_tells_all_of_a_run(cli, copied, escapes):
     assert "copy: MLP on MNIST" in said.out and "completed" in said.out
     assert "drawn-digits" in said.out and "mnist" in said.out
     assert "test_accuracy" in said.out and "val_loss" in said.out
+    assert "cost: first step after" in said.out
     assert "warning" in said.out and str(copied.directory) in said.err
     (row,) = cli("show", "copy", "--json").lines
     assert row["state"] == "completed" and row["exit_code"] == 0 and row["damaged"] == 0

@@ -17,9 +17,9 @@ from tuidl.spec.load import with_live_change
 from tuidl.train import events
 from tuidl.train.device import Hardware
 from tuidl.train.loop import fit
-from tuidl.train.stepper import WARM_UP, Moving, Row, Stepper
+from tuidl.train.stepper import WARM_UP, Row
 
-from .tiny import columns, finished, of, same, spec_of, task_of
+from .tiny import columns, data_of, finished, of, on_device, same, spec_of, task_of
 
 
 class Tape(TorchDispatchMode):
@@ -78,6 +78,11 @@ RUNS: dict[str, dict[str, Any]] = {
     "adamw, max norm": {
         "optimizer": {"kind": "adamw", "weight_decay": 0.1}, "regularization": {"max_norm": 0.5},
         "schedule": {"kind": "one-cycle"},
+    },
+    "averaged": {"training": {"epochs": 6, "average": 0.9}},
+    "fp16, whose loss is scaled": {"precision": "fp16"},
+    "sgd in fp16, averaged": {
+        "precision": "fp16", "optimizer": {"kind": "sgd", "lr": 0.05}, "training": {"epochs": 6, "average": 0.9},
     },
     "lstm, carried": {"task": "language", "model": {"kind": "lstm", "width": 8, "unroll": 6}},
     "gru, shuffled": {"task": "language", "model": {"kind": "gru", "width": 8, "unroll": 6, "carry_state": False}},
@@ -231,37 +236,13 @@ def test_on_a_gpu_the_graph_is_captured_and_agrees() -> None:
     from tuidl.train.device import choose
     from tuidl.train.session import build_task
 
-    from .tiny import data_of
-
     spec = spec_of(training={"epochs": 10}, schedule={"kind": "one-cycle"}, precision="fp32")
     rows = []
     for graph in ("auto", "off"):
         each = spec.model_copy(update={"training": spec.training.model_copy(update={"cuda_graph": graph})})
         hardware = choose("cuda", "fp32")
         data = data_of("classification")
-        task = build_task(each, _on(data, hardware.device), hardware)
+        task = build_task(each, on_device(data, hardware.device), hardware)
         rows.append(trained(task, each))
         assert bool(task.stepper._graphs) == (graph == "auto"), hardware.notes
     torch.testing.assert_close(torch.tensor(rows[0]), torch.tensor(rows[1]), rtol=1e-3, atol=1e-4)
-
-
-def _on(data: Any, device: torch.device) -> Any:
-    from dataclasses import replace
-
-    def moved(split: Any) -> Any:
-        return replace(split, images=split.images.to(device), targets=split.targets.to(device))
-
-    return replace(data, train=moved(data.train), val=moved(data.val), test=moved(data.test))
-
-
-def test_a_stepper_counts_and_measures_every_sixteenth_step() -> None:
-    seen: list[bool] = []
-
-    def learn(inputs: Sequence[Tensor], lr: float | Tensor, measure: bool) -> Row:
-        seen.append(measure)
-        return (torch.zeros(()),)
-
-    stepper = Stepper(learn, task_of(spec_of()).hardware, Moving(list, []), "no")
-    for _ in range(33):
-        stepper([], 0.1)
-    assert [index for index, measure in enumerate(seen) if measure] == [0, 16, 32] and stepper.steps == 33

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tuidl.errors import UsageError
 from tuidl.spec.augmentations import AUGMENTATIONS
 from tuidl.spec.losses import LOSSES
 from tuidl.spec.models import MODELS
@@ -114,6 +115,11 @@ def test_each_classification_loss_is_learned_from(loss: str) -> None:
     assert finished(stream).metrics["test_accuracy"] > 0.9
     shown = columns(stream)["loss"]
     assert shown[-1] < 0.7 * shown[0]
+
+
+def test_an_lstm_in_fp16_on_a_cpu_is_refused_in_words() -> None:
+    with pytest.raises(UsageError, match="bf16"):
+        task_of(spec_of("language", model={"kind": "lstm"}, precision="fp16"))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

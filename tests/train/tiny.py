@@ -1,5 +1,6 @@
 """Small things to train on and with: data sets in memory, specs, a scripted task, and commands at chosen steps."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,9 +108,21 @@ def data_of(task: str) -> Any:
     return text_data(TEXT) if task == "language" else image_data()
 
 
+def on_device(data: Any, device: torch.device) -> Any:
+    """Return images or text on that device."""
+    if isinstance(data, TextData):
+        return dataclasses.replace(data, **{name: getattr(data, name).to(device) for name in ("train", "val", "test")})
+
+    def moved(split: ImageSplit) -> ImageSplit:
+        return dataclasses.replace(split, images=split.images.to(device), targets=split.targets.to(device))
+
+    return dataclasses.replace(data, **{name: moved(getattr(data, name)) for name in ("train", "val", "test")})
+
+
 def task_of(spec: RunSpec, data: Any = None) -> Any:
-    """Return the task of `spec` on the CPU."""
-    return build_task(spec, data_of(spec.task) if data is None else data, HARDWARE)
+    """Return the task of `spec` on the CPU, in fp32 unless it says otherwise."""
+    hardware = HARDWARE if spec.precision == "auto" else dataclasses.replace(HARDWARE, precision=spec.precision)
+    return build_task(spec, data_of(spec.task) if data is None else data, hardware)
 
 
 def done(pieces: Pieces[T]) -> T:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tuidl.text import clean
@@ -51,3 +51,14 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def told_costs(costs: Mapping[str, Any]) -> list[str]:
+    """Return what a run has cost (see `tuidl.train.costs`) in words; what is no number is left out."""
+    words: dict[str, Callable[[float], str]] = {
+        "first_step_seconds": lambda value: f"first step after {duration(value)}",
+        "peak_memory": lambda value: f"{value / 1e9:.2g} GB of memory",
+        "peak_gpu_memory": lambda value: f"{value / 1e9:.2g} GB of the GPU's",
+    }
+    found = {name: costs.get(name) for name in words}
+    return [words[name](value) for name, value in found.items() if isinstance(value, int | float) and 0 <= value < 1e15]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tuidl.cli.output import duration, emit, number
+from tuidl.cli.output import duration, emit, number, told_costs
 from tuidl.runs import RunPaths
 from tuidl.spec import RunSpec
 from tuidl.text import clean
@@ -143,6 +143,7 @@ class Printer:
             best = number(metric, event.metrics[f"best_{metric}"])
             self.say(f"best {metric} {best} at step {event.metrics['best_step']:.0f}; {clean(event.reason)}")
         taken = f"{event.step} steps, {event.epochs:.1f} epochs, {duration(event.seconds)}"
+        taken = ", ".join([taken, *told_costs(event.costs)])
         self.say(f"{taken}; tuidl show {self.paths.name} shows the run")
 
     def failed(self, error: BaseException) -> None:
@@ -253,7 +254,15 @@ class JsonPrinter(Printer):
             case events.Changed(step=step):
                 emit("change", step=step, key=event.key, before=event.before, after=event.after)
             case events.Finished():
-                self._finished(event.status, event.reason, event.step, event.epochs, event.seconds, event.metrics)
+                self._finished(
+                    event.status,
+                    event.reason,
+                    event.step,
+                    event.epochs,
+                    event.seconds,
+                    event.metrics,
+                    costs=event.costs,
+                )
 
     def failed(self, error: BaseException) -> None:
         """Print the last line of a run that failed."""
@@ -278,7 +287,7 @@ class JsonPrinter(Printer):
         epochs: float,
         seconds: float,
         metrics: dict[str, float],
-        **more: int,
+        **more: Any,
     ) -> None:
         with contextlib.suppress(OSError):
             emit(

@@ -127,7 +127,8 @@ def _wishes(args: argparse.Namespace, progress: Any = None) -> Any:
     from tuidl.train.resume import Wishes
 
     if not getattr(args, "resume", False):
-        return Wishes(download=not args.offline, progress=progress)
+        asked_at = getattr(args, "asked_at", None)
+        return Wishes(download=not args.offline, progress=progress, asked_at=asked_at)
     return Wishes(
         download=not args.offline, progress=progress, resume=True,
         take_over=args.take_over, device=args.device, changes=tuple(args.overrides),
@@ -170,7 +171,8 @@ def companion(args: argparse.Namespace) -> int:
     order = serve()
     if order is None:
         os._exit(0)  # nothing is open any more, and torch would take a second to leave
-    return train_detached(argparse.Namespace(directory=order.paths.directory, offline=order.offline))
+    here = order.paths.directory
+    return train_detached(argparse.Namespace(directory=here, offline=order.offline, asked_at=time.time()))
 
 
 def _catch_signals(door: Any, hang_up: bool) -> None:

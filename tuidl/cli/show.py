@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from tuidl.cli.lists import best, summary
-from tuidl.cli.output import duration, emit_row, number
+from tuidl.cli.output import duration, emit_row, number, told_costs
 from tuidl.errors import StorageError, TuidlError
 from tuidl.runs import (
     MetricsBlock,
@@ -53,6 +53,9 @@ def show(args: argparse.Namespace) -> int:
     print(f"{run.state}{reason}; step {run.step}/{run.total_steps or '?'}; {duration(run.seconds)}")
     print(f"best: {best(run) or 'not known yet'}")
     _origin(asked)
+    ends = [event for event in events if event["event"] == "finished" and isinstance(event.get("costs"), dict)]
+    if ends and (costs := told_costs(ends[-1]["costs"])):
+        print(f"cost: {', '.join(costs)}")
     for name, value in latest.items():
         print(f"  {clean(name, limit=40):<20} {number(name, value)}")
     held = standing_events(events)

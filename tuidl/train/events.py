@@ -147,10 +147,14 @@ class Warned(Event):
 
 @dataclass(frozen=True)
 class Finished(Event):
-    """The run is over: completed, stopped or diverged, and why; `metrics` are final and best values."""
+    """The run is over: completed, stopped or diverged, and why; `metrics` are final and best values.
+
+    `costs` are those of `tuidl.train.costs`, where it is known what the run has cost.
+    """
 
     status: str
     reason: str
     epochs: float
     seconds: float
     metrics: dict[str, float]
+    costs: dict[str, float] = field(default_factory=dict)

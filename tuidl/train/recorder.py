@@ -268,7 +268,9 @@ class Recorder:
     def _(self, event: events.Finished) -> None:
         self.elapsed = event.seconds
         self._latest |= event.metrics
-        self._event("finished", event, status=event.status, reason=event.reason, metrics=event.metrics)
+        self._event(
+            "finished", event, status=event.status, reason=event.reason, metrics=event.metrics, costs=event.costs
+        )
         self.writer.sync()
         self._reserve.unlink(missing_ok=True)  # for the last status
 

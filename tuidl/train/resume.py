@@ -28,6 +28,7 @@ class Wishes:
 
     `resume` goes on from the newest sound checkpoint, with `changes` (`key=value`, live settings only) made there;
     `take_over` does so although it cannot be told from here whether its last trainer still lives.
+    `asked_at` is when it was asked for, in seconds since 1970, where this process is older.
     """
 
     download: bool = True
@@ -36,6 +37,7 @@ class Wishes:
     take_over: bool = False
     device: str | None = None
     changes: tuple[str, ...] = ()
+    asked_at: float | None = None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from tuidl.spec import RunSpec, validate
 from tuidl.spec.tasks import TASKS
 from tuidl.text import clean
 from tuidl.train import events
+from tuidl.train.costs import with_costs
 from tuidl.train.data.load import load
 from tuidl.train.device import Hardware, choose
 from tuidl.train.events import Event
@@ -147,7 +148,8 @@ def _train(
         yield events.Warned(0, origin.reason)
     task = build_task(spec, data, hardware)
     door.open = True
-    yield from (_with_hardware(event, hardware, data) for event in fit(task, spec, door, saved=saved))
+    stream = with_costs(fit(task, spec, door, saved=saved), hardware.device, wishes.asked_at)
+    yield from (_with_hardware(event, hardware, data) for event in stream)
 
 
 def build_task(spec: RunSpec, data: Any, hardware: Hardware) -> Task:

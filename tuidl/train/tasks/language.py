@@ -35,6 +35,8 @@ class Language(OneModel):
 
     def __init__(self, spec: RunSpec, data: TextData, hardware: Hardware) -> None:
         assert isinstance(spec.model, Recurrent)
+        if hardware.precision == "fp16" and hardware.device.type == "cpu" and spec.model.kind == "lstm":
+            raise UsageError("torch has no LSTM in fp16 on a CPU; set precision=bf16 or fp32")
         self.data, self.hardware, self.seed = data, hardware, spec.seed
         self.unroll: int = spec.model.unroll
         self.carry: bool = spec.model.carry_state
