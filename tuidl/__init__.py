@@ -1,3 +1,3 @@
 """tuidl: train neural networks from a terminal and watch them learn."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,5 +1,8 @@
 """A moving average of the weights is what is measured, shown, kept as the best and tested; the run itself goes on."""
 
+import itertools
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -65,10 +68,27 @@ def test_it_is_what_is_judged_and_shown(task: str) -> None:
     assert drawn == wanted
 
 
+def spoil_later(task: Any) -> None:
+    """Let all epochs after the second one end with weights of no use."""
+    step, taken = task.step, itertools.count()
+
+    def spoiling(index: int, lr: float) -> Any:
+        row = step(index, lr)
+        if next(taken) >= 2 * task.steps_per_epoch:
+            for network in task.networks():
+                for parameter in network.parameters():
+                    parameter.data.fill_(-1)
+        return row
+
+    task.step = spoiling
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_best_average_is_kept_beside_the_weights_and_tested(task: str) -> None:
-    spec = spec_of(task, training={"average": 0.9, "epochs": 3})
+    learned_fast = {"optimizer": {"lr": 0.05}} if task == "classification" else {}
+    spec = spec_of(task, training={"average": 0.9, "epochs": 4}, **learned_fast)
     trained = task_of(spec)
+    spoil_later(trained)
     stream: list[Event] = []
     kept: dict[int, dict[str, Tensor]] = {}
     for event in fit(trained, spec):
@@ -78,6 +98,7 @@ def test_the_best_average_is_kept_beside_the_weights_and_tested(task: str) -> No
             kept[event.step] = {name: value.clone() for name, value in event.best_weights.items()}
             assert not same(event.weights, event.best_weights)
     best = int(finished(stream).metrics["best_step"])
+    assert best <= 2 * trained.steps_per_epoch < finished(stream).step
     assert same(trained.judged(), kept[best]), "what was tested"
     final = [event for event in of(events.Evaluated, stream) if event.final]
     assert len(final) == 1

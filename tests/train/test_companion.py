@@ -314,6 +314,21 @@ def test_no_model_is_too_large_to_be_described() -> None:
     assert told["parameters"] > 10**9 and told["memory"] == 16 * told["parameters"]  # Adam: two numbers a weight
 
 
+def test_fixed_filters_are_not_learned_and_an_average_is_held() -> None:
+    plain_model = {"kind": "cnn", "channels": [20, 4]}
+    told = {
+        name: answers.describe(plain(build_spec({"model": {**plain_model, **more}, "training": training})))
+        for name, more, training in (
+            ("plain", {}, {}), ("whitened", {"first_filters": "whitening"}, {}), ("averaged", {}, {"average": 0.9}),
+        )
+    }  # fmt: skip
+    filters = 20 * 9
+    assert told["whitened"]["parameters"] == told["plain"]["parameters"] - filters
+    assert told["whitened"]["layers"][0]["parameters"] == told["plain"]["layers"][0]["parameters"] - filters
+    assert told["whitened"]["memory"] == told["plain"]["memory"] - 4 * 3 * filters, "no gradient, and nothing for Adam"
+    assert told["averaged"]["memory"] == told["plain"]["memory"] + 4 * told["plain"]["parameters"]
+
+
 def test_describing_changes_no_random_number() -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()

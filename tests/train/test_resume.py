@@ -1,6 +1,7 @@
 """Going on from a checkpoint: the same run to the bit, from the newest sound file, with one owner."""
 
 import contextlib
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+import tuidl
 from tuidl.errors import DataError, OwnershipError, UsageError
 from tuidl.runs import Command, RunPaths, RunReader, create_run, read_status, write_spec
 from tuidl.runs.ownership import claim
 from tuidl.spec.run import RunSpec
-from tuidl.train import events, session
+from tuidl.train import device, events, loss_scale, session
 from tuidl.train.checkpoint import read
 from tuidl.train.events import Event
 from tuidl.train.loop import fit
@@ -40,6 +42,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "averaged": {"training": {"epochs": 4, "threads": 1, "average": 0.9}},
     "gan, averaged": {
         "task": "gan", "model": {"kind": "gan-mlp", "widths": [8], "latent": 4},
+        "training": {"epochs": 4, "threads": 1, "average": 0.9},
+    },
+    "cnn, averaged with its norm": {
+        "model": {"kind": "cnn", "channels": [4], "batch_norm": True},
         "training": {"epochs": 4, "threads": 1, "average": 0.9},
     },
     "fp16, whose loss is scaled": {"precision": "fp16", "optimizer": {"kind": "nesterov", "lr": 0.05}},
@@ -92,8 +98,8 @@ def spec_for(groups: Mapping[str, Any]) -> RunSpec:
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_that_was_killed_twice_is_the_same_to_the_bit(name: str, tmp_path: Path) -> None:
     spec = spec_for(RUNS[name])
-    whole = go(begin(tmp_path, spec))
-    paths = begin(tmp_path, spec)
+    undisturbed, paths = begin(tmp_path, spec), begin(tmp_path, spec)
+    whole = go(undisturbed)
     total = whole[-1].step
     parts = [*go(paths, until=total // 3), *go(paths, until=2 * total // 3, resume=True), *go(paths, resume=True)]
     assert {event.step for event in of(events.Resumed, parts)} != {0}
@@ -102,6 +108,8 @@ def test_a_run_that_was_killed_twice_is_the_same_to_the_bit(name: str, tmp_path:
     assert all(wanted[key] == found[key] or (math.isnan(wanted[key]) and math.isnan(found[key])) for key in wanted)
     ends = [of(events.Finished, stream)[-1] for stream in (whole, parts)]
     assert ends[0].metrics == ends[1].metrics and ends[0].reason == ends[1].reason
+    for part in ("weights", "best_weights"):
+        assert same(getattr(read(newest(paths)), part), getattr(read(newest(undisturbed)), part))
     last = {event.step: event.report.metrics for event in of(events.Evaluated, parts)}
     assert last == {event.step: event.report.metrics for event in of(events.Evaluated, whole)}
 
@@ -114,6 +122,55 @@ def by_step(stream: list[Event]) -> dict[tuple[int, str], float]:
         for name, values in event.block.columns.items()
         for row, value in enumerate(values)
     }
+
+
+def test_the_scale_of_the_loss_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_scale, "FIRST", 2.0**22)  # so that the first steps overflow,
+    monkeypatch.setattr(loss_scale, "CALM", 3)  # and the scale climbs again and again
+    spec = spec_for({"precision": "fp16"})
+    whole = go(begin(tmp_path, spec))
+    paths = begin(tmp_path, spec)
+    parts = [*go(paths, until=whole[-1].step // 2), *go(paths, resume=True)]
+    norms = columns(whole)["grad_norm"]
+    assert len(set(norms)) < len(norms) - 1, "some steps overflow, and some do not"
+    assert len(set(norms)) > len(norms) // 3
+    assert by_step(whole) == by_step(parts)
+
+
+@pytest.mark.parametrize(("before", "after"), [("fp32", "fp16"), ("fp16", "fp32"), ("bf16", "fp16"), ("fp16", "bf16")])
+def test_a_run_goes_on_in_other_numbers_on_another_device(
+    before: str, after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "choose_precision", lambda *_: (before, "for the test"))
+    paths = begin(tmp_path, spec_for({"precision": "auto"}))
+    go(paths, until=6)
+    monkeypatch.setattr(device, "choose_precision", lambda *_: (after, "for the test"))
+    stream = go(paths, resume=True, device="cpu")
+    assert of(events.Finished, stream)[0].status == "completed"
+    assert any("another number format than before" in event.text for event in of(events.Warned, stream))
+
+
+@pytest.mark.parametrize("model", [{"kind": "resnet", "channels": [4, 4]},
+                                   {"kind": "cnn", "channels": [4], "first_filters": "whitening"}])  # fmt: skip
+def test_a_model_that_computes_otherwise_now_is_not_gone_on_with(model: dict[str, Any], tmp_path: Path) -> None:
+    paths = begin(tmp_path, spec_for({"model": model}))
+    go(paths, until=6)
+    stored = json.loads(paths.spec.read_text())
+    assert stored["versions"]["tuidl"] == tuidl.__version__
+    stored["versions"]["tuidl"] = "0.1.0"
+    paths.spec.write_text(json.dumps(stored))
+    with pytest.raises(UsageError, match=r"tuidl 0\.1\.0.*tuidl run"):
+        go(paths, resume=True)
+
+
+def test_another_version_of_tuidl_is_told(tmp_path: Path) -> None:
+    paths = begin(tmp_path, spec_for({}))
+    go(paths, until=6)
+    stored = json.loads(paths.spec.read_text())
+    stored["versions"]["tuidl"] = "0.1.0"
+    paths.spec.write_text(json.dumps(stored))
+    warned = of(events.Warned, go(paths, resume=True))
+    assert any("another tuidl than before" in event.text for event in warned)
 
 
 def test_state_of_the_loop_goes_on(tmp_path: Path) -> None:

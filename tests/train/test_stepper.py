@@ -17,7 +17,7 @@ from tuidl.spec.load import with_live_change
 from tuidl.train import events
 from tuidl.train.device import Hardware
 from tuidl.train.loop import fit
-from tuidl.train.stepper import WARM_UP, Row
+from tuidl.train.stepper import WARM_UP, Moving, Row, Stepper
 
 from .tiny import columns, data_of, finished, of, on_device, same, spec_of, task_of
 
@@ -129,6 +129,45 @@ def test_captured_steps_are_the_same_steps(name: str) -> None:
         wanted, found = trained(plain, spec, changes), trained(graphed, spec, changes)
     assert graphed.stepper._graphs and not graphed.hardware.notes
     torch.testing.assert_close(torch.tensor(found), torch.tensor(wanted), rtol=1e-3, atol=1e-5)
+
+
+OVERFLOWS: dict[str, dict[str, Any]] = {
+    "adam": {},
+    "nesterov": {"optimizer": {"kind": "nesterov", "lr": 0.05}},
+    "sgd, averaged": {"optimizer": {"kind": "sgd", "lr": 0.05}, "training": {"epochs": 6, "average": 0.9}},
+    "adamw, l2, clipped, max norm": {
+        "optimizer": {"kind": "adamw", "lr": 0.05}, "regularization": {"l2": 0.01, "clip_norm": 0.5, "max_norm": 0.5},
+    },
+    "gan": {
+        "task": "gan", "model": {"kind": "gan-mlp", "widths": [8], "latent": 4},
+        "training": {"epochs": 8, "batch_size": 25},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:TF32")
+@pytest.mark.parametrize("name", OVERFLOWS)
+def test_steps_that_overflow_in_fp16_are_captured_too(name: str) -> None:
+    spec = spec_for({**OVERFLOWS[name], "precision": "fp16"})
+    plain, graphed = task_of(spec), captured(task_of(spec))
+    for task in (plain, graphed):
+        for updater in updaters(task):
+            updater.scale.factor.fill_(2.0**30)
+    wanted, found = trained(plain, spec), trained(graphed, spec)
+    assert graphed.stepper._graphs, graphed.stepper.why_not
+    for one, other in zip(updaters(plain), updaters(graphed), strict=True):
+        assert float(one.scale.factor) == float(other.scale.factor) < 2.0**30 and float(one.alive) == 1
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(wanted), rtol=1e-3, atol=1e-5)
+
+
+def updaters(task: Any) -> list[Any]:
+    return [getattr(task, name) for name in ("updater", "g_updater", "d_updater") if hasattr(task, name)]
+
+
+def test_a_run_that_diverges_while_it_is_captured_ends_as_diverged() -> None:
+    spec = spec_of(optimizer={"kind": "sgd", "lr": 1000.0}, loss={"kind": "squared-error"}, training={"epochs": 20})
+    for task in (task_of(spec), captured(task_of(spec))):
+        assert finished(list(fit(task, spec))).status == "diverged"
 
 
 def test_a_graph_is_really_repeated() -> None:
@@ -246,3 +285,16 @@ def test_on_a_gpu_the_graph_is_captured_and_agrees() -> None:
         rows.append(trained(task, each))
         assert bool(task.stepper._graphs) == (graph == "auto"), hardware.notes
     torch.testing.assert_close(torch.tensor(rows[0]), torch.tensor(rows[1]), rtol=1e-3, atol=1e-4)
+
+
+def test_a_stepper_counts_and_measures_every_sixteenth_step() -> None:
+    seen: list[bool] = []
+
+    def learn(inputs: Sequence[Tensor], lr: float | Tensor, measure: bool) -> Row:
+        seen.append(measure)
+        return (torch.zeros(()),)
+
+    stepper = Stepper(learn, task_of(spec_of()).hardware, Moving(list, []), "no")
+    for _ in range(33):
+        stepper([], 0.1)
+    assert [index for index, measure in enumerate(seen) if measure] == [0, 16, 32] and stepper.steps == 33

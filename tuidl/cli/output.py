@@ -57,8 +57,12 @@ def told_costs(costs: Mapping[str, Any]) -> list[str]:
     """Return what a run has cost (see `tuidl.train.costs`) in words; what is no number is left out."""
     words: dict[str, Callable[[float], str]] = {
         "first_step_seconds": lambda value: f"first step after {duration(value)}",
-        "peak_memory": lambda value: f"{value / 1e9:.2g} GB of memory",
-        "peak_gpu_memory": lambda value: f"{value / 1e9:.2g} GB of the GPU's",
+        "peak_memory": lambda value: f"{_gigabytes(value)} GB of memory",
+        "peak_gpu_memory": lambda value: f"{_gigabytes(value)} GB of the GPU's",
     }
-    found = {name: costs.get(name) for name in words}
-    return [words[name](value) for name, value in found.items() if isinstance(value, int | float) and 0 <= value < 1e15]
+    found = [(told, costs.get(name)) for name, told in words.items()]
+    return [told(value) for told, value in found if isinstance(value, int | float) and 0 <= value < 1e15]
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.2g}" if size < 1e10 else f"{size / 1e9:.0f}"

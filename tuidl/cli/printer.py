@@ -276,6 +276,7 @@ class JsonPrinter(Printer):
             epochs,
             self._seconds,
             self._means,
+            costs={},
             exit_code=exit_code_of(error),
         )
 

@@ -53,9 +53,9 @@ def show(args: argparse.Namespace) -> int:
     print(f"{run.state}{reason}; step {run.step}/{run.total_steps or '?'}; {duration(run.seconds)}")
     print(f"best: {best(run) or 'not known yet'}")
     _origin(asked)
-    ends = [event for event in events if event["event"] == "finished" and isinstance(event.get("costs"), dict)]
-    if ends and (costs := told_costs(ends[-1]["costs"])):
-        print(f"cost: {', '.join(costs)}")
+    legs = [event for event in events if event["event"] in ("finished", "failed", "resumed")]
+    if legs and isinstance(legs[-1].get("costs"), dict) and (costs := told_costs(legs[-1]["costs"])):
+        print(f"cost{' since it was resumed' * (len(legs) > 1)}: {', '.join(costs)}")
     for name, value in latest.items():
         print(f"  {clean(name, limit=40):<20} {number(name, value)}")
     held = standing_events(events)

@@ -2,7 +2,7 @@
 
 import base64
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from tuidl.train.data.augment import augment
 from tuidl.train.data.files import locate, search_path
 from tuidl.train.data.load import ImageData, ImageSplit, TextData, load
 from tuidl.train.device import available, choose_device, free_memory
-from tuidl.train.models.layers import resolve
+from tuidl.train.models.layers import first_filters, resolve
 
 GUESSED_VOCABULARY = 65  # characters of a text that cannot be read (yet)
 EXCERPT = 600  # characters
@@ -113,12 +113,14 @@ def describe(spec: JSON, data_dir: str | None = None) -> JSON:
     with torch.device("meta"), torch.no_grad():
         parts = _PARTS[wanted.task](wanted, data_dir)
         layers = [layer for part in parts for layer in _layers(part)]
-    parameters = sum(weight.numel() for part in parts for weight in part.network.parameters())
+    weights = [weight for part in parts for weight in part.network.parameters()]
+    parameters = _learned(weights)
+    kept = sum(weight.numel() for weight in weights) * (2 if wanted.training.average else 1)
     batch = wanted.training.batch_size * getattr(wanted.model, "unroll", 1)
     return {
         "layers": [{key: layer[key] for key in ("name", "kind", "shape", "parameters")} for layer in layers],
         "parameters": parameters,
-        "memory": round(_FLOAT * parameters * (2 + _remembered(wanted))),
+        "memory": round(_FLOAT * (kept + parameters * (1 + _remembered(wanted)))),
         "activations": _FLOAT * batch * sum(layer["outputs"] for layer in layers),
     }
 
@@ -127,6 +129,8 @@ def _classifier(spec: RunSpec, data_dir: str | None) -> list[Part]:
     dataset = DATASETS[spec.data.name]
     build, dropout = resolve(spec.model.entry), spec.regularization.dropout
     network = build(spec.model, dataset.shape, len(dataset.labels), dropout)
+    if getattr(spec.model, "first_filters", "random") == "whitening":
+        first_filters(network).requires_grad_(False)  # which the trainer makes from the data
     return [Part("", network, (torch.zeros(1, *dataset.shape),))]
 
 
@@ -168,7 +172,7 @@ def _layers(part: Part) -> list[JSON]:
             tensor: Tensor = output[0] if isinstance(output, tuple) else output
             found.append({
                 "name": part.name + name, "kind": type(layer).__name__, "shape": list(tensor.shape[part.leading :]),
-                "parameters": sum(weight.numel() for weight in layer.parameters()), "outputs": tensor.numel(),
+                "parameters": _learned(layer.parameters()), "outputs": tensor.numel(),
             })  # fmt: skip
 
         return hook
@@ -179,6 +183,11 @@ def _layers(part: Part) -> list[JSON]:
             layer.register_forward_hook(note(name))
     part.network.eval()(*part.inputs)
     return found
+
+
+def _learned(weights: Iterable[Tensor]) -> int:
+    """Return how many numbers are learned; fixed filters are not."""
+    return sum(weight.numel() for weight in weights if weight.requires_grad)
 
 
 def _remembered(spec: RunSpec) -> float:

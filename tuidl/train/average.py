@@ -21,9 +21,11 @@ class Average:
                 module.flatten_parameters()  # cuDNN wants the copy, too, in one piece
         self.memory = memory
         held, followed = self.model.state_dict(), model.state_dict()
-        self._names = [name for name, value in held.items() if value.is_floating_point()]
-        self._held = [held[name] for name in self._names]
-        self._followed = [followed[name] for name in self._names]
+        floats = [name for name, value in held.items() if value.is_floating_point()]
+        counts = held.keys() - set(floats)
+        self._all = held
+        self._held, self._followed = [held[name] for name in floats], [followed[name] for name in floats]
+        self._counts = [(held[name], followed[name]) for name in sorted(counts)]
         self._age = torch.zeros((), device=self._held[0].device)
 
     @torch.no_grad()
@@ -34,9 +36,9 @@ class Average:
         way = torch._foreach_sub(self._followed, self._held)
         torch._foreach_mul_(way, share)
         torch._foreach_add_(self._held, way)
+        for count, followed in self._counts:  # of batches that a norm has seen
+            count.copy_(followed)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what the next step needs to know, by name."""
-        return {"average.age": self._age} | {
-            f"average.{name}": value for name, value in zip(self._names, self._held, strict=True)
-        }
+        return {"average_age": self._age} | {f"average.{name}": value for name, value in self._all.items()}

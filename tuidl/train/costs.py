@@ -10,14 +10,13 @@ import torch
 
 from tuidl.train.events import Event, Finished, Metrics
 
-NAMES = ("first_step_seconds", "peak_memory", "peak_gpu_memory")
-
 
 def with_costs(stream: Iterator[Event], device: torch.device, asked_at: float | None = None) -> Iterator[Event]:
-    """Yield `stream`, its `Finished` with the costs by `NAMES`.
+    """Yield `stream`, its `Finished` with what it cost: `first_step_seconds`, `peak_memory` and `peak_gpu_memory`.
 
     The wait is that from `asked_at` (seconds since 1970; by default the start of this process) until the first
-    numbers were there, at most a tenth of a second after the first step; memory is in bytes.
+    numbers were there, at most a tenth of a second after the first step. Memory is in bytes; what is not known is left
+    out.
     """
     began = psutil.Process().create_time() if asked_at is None else asked_at
     costs: dict[str, float] = {}

@@ -10,7 +10,7 @@ import torch
 
 from tuidl.errors import DeviceError
 
-FP16_UNITS = (7, 0)  # compute capability from which on GPUs multiply fp16 matrices in hardware (Volta)
+FP16_UNITS = (7, 0)  # compute capability from which on GPUs have tensor cores for fp16 (Volta)
 LOOK = 0.15  # seconds in which it is seen how busy the cores are
 
 
@@ -121,7 +121,7 @@ def choose_precision(device: torch.device, wanted: str) -> tuple[str, str]:
             return "bf16", f"{torch.cuda.get_device_name(device)} computes bf16 in hardware"
         if torch.cuda.get_device_capability(device) >= FP16_UNITS:
             return "fp16", f"{torch.cuda.get_device_name(device)} computes fp16 in hardware, but not bf16"
-        return "fp32", f"{torch.cuda.get_device_name(device)} has no units for 16-bit numbers"
+        return "fp32", f"{torch.cuda.get_device_name(device)} has no tensor cores, which would compute in 16 bits"
     if device.type == "cpu":
         if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
             return "bf16", "this processor computes bf16 in hardware"

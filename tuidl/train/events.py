@@ -93,7 +93,7 @@ class Continuation:
 class Checkpoint(Event):
     """All of a run at this step. Whoever stores it does so before asking for the next event.
 
-    `best_weights` are empty where the best are those of this very step.
+    `best_weights` are empty where the best are `weights`; an average of the weights is always told apart.
     """
 
     weights: dict[str, Tensor]

@@ -165,7 +165,7 @@ class Fit:
             self._drained_at = now
             yield events.Metrics(block.first + len(block) - 1, block, (before, now))
             self.state.note(block)
-            why = divergence(block)
+            why = divergence(block, self.task.hardware.precision)
             if why and not self.diverged:
                 self.ending = ("diverged", why)
 

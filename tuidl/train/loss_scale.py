@@ -1,13 +1,14 @@
 """The scale of the loss in fp16, whose smallest numbers are too large for many a gradient."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 FIRST, GROWTH, BACKOFF = 2.0**16, 2.0, 0.5  # the scale to begin with, and what it is multiplied by
 CALM = 2000  # steps without an overflow after which the scale grows
-LEAST = 1.0  # below this it is not the scale that makes gradients overflow
+LEAST = 1.0  # at this scale it is not the scale that makes gradients overflow
 
 
 class LossScale:
@@ -17,6 +18,8 @@ class LossScale:
     `overflow` is 1 for such a step, else 0. All stays on the device, and so do the decisions (torch.amp's own kernels,
     without the look of its GradScaler at the result).
     """
+
+    OWN: ClassVar = ("loss_scale", "calm_steps", "grad_norm")  # what checkpoints hold in fp16 only
 
     def __init__(self, device: torch.device) -> None:
         self.factor = torch.full((), FIRST, device=device)
@@ -30,7 +33,7 @@ class LossScale:
     def unscale(self, gradients: Sequence[Tensor]) -> None:
         """Divide the gradients of the scaled loss by the factor, in place; set `overflow` and the next factor.
 
-        Where even the smallest factor overflows, the gradients are infinite or not a number in truth, and
+        Where even the smallest factor overflows, the gradients themselves are not finite or too large for fp16, and
         `overflow` stays 0.
         """
         self.overflow.zero_()
@@ -38,3 +41,7 @@ class LossScale:
         excused = self.overflow * (self.factor > LEAST)
         torch._amp_update_scale_(self.factor, self.calm, self.overflow, GROWTH, BACKOFF, CALM)
         self.overflow.copy_(excused)
+
+    def unless_overflow(self, now: Tensor, before: Tensor) -> Tensor:
+        """Return `now`, or in a step whose gradient overflowed what was `before`."""
+        return torch.where(self.overflow > 0, before, now)

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 
+import tuidl
 from tuidl.errors import DataError, TuidlError, UsageError
 from tuidl.runs import RunPaths, read_status
 from tuidl.runs.past import repeat_of
 from tuidl.spec import RunSpec, validate, value_at
 from tuidl.spec.load import with_live_change
+from tuidl.spec.models import Model
 from tuidl.spec.schema import fields_of
 from tuidl.text import clean
 from tuidl.train import events
@@ -51,6 +53,7 @@ class Past:
     files: Mapping[str, str]  # sha256 of the data that was trained on; empty where the run ended before it was loaded
     versions: Mapping[str, str]
     kind: str  # of device
+    precision: str
 
     @property
     def step(self) -> int:
@@ -77,17 +80,19 @@ class Past:
             yield events.Changed(self.step, key, before, after)
         for line in self.skipped.values():
             yield events.Warned(self.step, line)
-        differ = [name for name in ("torch", "cuda") if self.versions.get(name, now(name)) != now(name)]
+        differ = [name for name in ("tuidl", "torch", "cuda") if self.versions.get(name, now(name)) != now(name)]
         if str(hardware.device) != (self.kind or str(hardware.device)):
             differ.append("device")
+        if hardware.precision != (self.precision or hardware.precision):
+            differ.append("number format")
         if differ:
             text = f"another {' and '.join(differ)} than before: the run goes on, but not to the bit as it would have"
             yield events.Warned(self.step, text)
 
 
 def now(name: str) -> str:
-    """Return the version of torch or CUDA in this process."""
-    return {"torch": torch.__version__, "cuda": torch.version.cuda or ""}[name]
+    """Return the version of tuidl, torch or CUDA in this process."""
+    return {"tuidl": tuidl.__version__, "torch": torch.__version__, "cuda": torch.version.cuda or ""}[name]
 
 
 def look_back(paths: RunPaths, stored: Mapping[str, Any], wishes: Wishes) -> Past:
@@ -97,6 +102,12 @@ def look_back(paths: RunPaths, stored: Mapping[str, Any], wishes: Wishes) -> Pas
     if status and status.state == "completed":
         raise UsageError(f"run {name} is completed; tuidl run {name} repeats it")
     spec, _, _ = repeat_of(stored, paths.name)
+    versions = stored.get("versions")
+    if isinstance(versions, dict) and versions.get("tuidl") == "0.1.0" and _computes_otherwise(spec.model):
+        raise UsageError(
+            f"run {name} was begun by tuidl 0.1.0, whose ResNet and whitened filters compute otherwise; "
+            f"tuidl run {name} begins it anew"
+        )
     spec = _as_it_ran(spec, stored, wishes.device)
     saved, skipped = Checkpoints(paths.checkpoints).newest_sound()
     if saved is None and skipped:
@@ -112,14 +123,19 @@ def look_back(paths: RunPaths, stored: Mapping[str, Any], wishes: Wishes) -> Pas
         changed = with_live_change(spec, key.strip(), value.strip())
         changes.append((key.strip(), value_at(spec, key.strip()), value_at(changed, key.strip())))
         spec = changed
-    data, versions = stored.get("data"), stored.get("versions")
-    device = stored.get("device")
+    data, device = stored.get("data"), stored.get("device")
     return Past(
         spec, saved, skipped, tuple(changes),
         files=data["files"] if isinstance(data, dict) and isinstance(data.get("files"), dict) else {},
         versions=versions if isinstance(versions, dict) else {},
         kind=str(device.get("kind", "")) if isinstance(device, dict) else "",
+        precision=str(device.get("precision", "")) if isinstance(device, dict) else "",
     )  # fmt: skip
+
+
+def _computes_otherwise(model: Model) -> bool:
+    """Return whether the weights of a model of tuidl 0.1.0 would now be those of another function."""
+    return model.kind == "resnet" or getattr(model, "first_filters", "random") == "whitening"
 
 
 def _as_it_ran(spec: RunSpec, stored: Mapping[str, Any], device: str | None) -> RunSpec:
@@ -133,10 +149,12 @@ def _as_it_ran(spec: RunSpec, stored: Mapping[str, Any], device: str | None) -> 
     if device:
         return changed.model_copy(update={"device": device})
     ran = stored.get("device")
-    if isinstance(ran, dict) and ran.get("kind") == "cpu":
+    if isinstance(ran, dict) and ran.get("kind"):
         told = changed.model_dump(mode="json")  # what a file says comes in as data, and is validated
-        told |= {"device": "cpu", "precision": ran.get("precision", "auto")}
-        told["training"]["threads"] = ran.get("threads", 0)
+        told["precision"] = ran.get("precision", "auto")
+        if ran["kind"] == "cpu":
+            told["device"] = "cpu"
+            told["training"]["threads"] = ran.get("threads", 0)
         return validate(told, where="run.json")
     return changed
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from tuidl.errors import UsageError
 from tuidl.spec.run import RunSpec
 from tuidl.train.checkpoint import Saved
+from tuidl.train.loss_scale import LossScale
 from tuidl.train.meter import Drained
 
 GROWN = 5.0  # times the first loss, from which on a run is said to go wrong
@@ -71,7 +72,7 @@ class State:
         )
 
 
-def divergence(block: Drained) -> str:
+def divergence(block: Drained, precision: str) -> str:
     """Return which number of a block of steps is the first that is not finite, and what to do; empty if all are."""
     broken = [
         (row, name)
@@ -87,6 +88,7 @@ def divergence(block: Drained) -> str:
         f"{name} is not finite at step {step}; the weights are those of step {step - 1}. "
         f"Usual cause: the learning rate ({block.columns['lr'][row]:g}) is too high; "
         "lower optimizer.lr or set regularization.clip_norm=1"
+        + ("; or a number is too large for fp16: set precision=fp32" if precision == "fp16" else "")
     )
 
 
@@ -105,6 +107,8 @@ def check_same(held: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None
     """Raise ValueError where what is held now is not what was read: torch converts and leaves out without a word."""
     for name in sorted(held.keys() | wanted.keys()):
         if name in ("random", "torch.cuda"):  # the run may have been on another kind of device
+            continue
+        if name.rpartition(".")[2] in LossScale.OWN and not (name in held and name in wanted):  # or in other numbers
             continue
         if name not in held or name not in wanted:
             raise ValueError(f"{name} is only in {'the checkpoint' if name in wanted else 'the run'}")

@@ -156,7 +156,7 @@ def _alike(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
     """Return whether two steps did the same, up to the order in which sums were taken."""
     for one, other in zip(first, second, strict=True):
         if other.is_floating_point() and other.numel():
-            slack = TOLERANCE * float(other.abs().max() + 1e-6)
+            slack = TOLERANCE * float(other.nan_to_num(0, 0, 0).abs().max() + 1e-6)
             if not torch.allclose(one, other, rtol=TOLERANCE, atol=slack, equal_nan=True):
                 return False
     return True

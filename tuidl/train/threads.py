@@ -1,4 +1,4 @@
-"""How many threads compute on a CPU: one for each core that is free, or fewer where a step takes no longer."""
+"""How many threads compute on a CPU: one for each core that is free, or fewer where a step takes hardly longer."""
 
 import dataclasses
 import os
@@ -18,7 +18,7 @@ NO_GAIN = 1.15  # times the best: so little is not worth another core, which oth
 
 
 def fit_threads(hardware: Hardware, wanted: int, rehearse: Callable[[Hardware], Task]) -> Hardware:
-    """Return `hardware` with the number of threads that a step of this very task is fastest with, and set it.
+    """Return `hardware` with the fewest threads with which a step of this very task is about as fast as can be, set.
 
     Small layers are done before the threads have met, and two threads of one core share its arithmetic, so neither the
     model nor the machine alone tells the number. Steps are taken on a task that `rehearse` makes for it.

@@ -25,8 +25,9 @@ class Updater:
     `grad_norm` is the length of the gradient before clipping, `update_ratio` is ‖Δw‖/‖w‖ of the last measured step.
     Once the loss or the gradient is not finite, `alive` turns 0 and stays so: no later step touches the
     weights. Updaters of one task share `alive`, so that one net's failure holds the other as well.
-    In fp16 a gradient may overflow because the loss was scaled too much; only that step is left out then, and
-    `grad_norm` stays that of the step before. With `average` a moving average of the weights is kept with that memory.
+    In fp16 a gradient may overflow because the loss was scaled too much; no weight moves in that step then, and
+    `grad_norm` and `update_ratio` stay what they were. With `average` a moving average of the weights is kept that
+    remembers this share of itself.
     """
 
     def __init__(
@@ -72,12 +73,15 @@ class Updater:
                 if group.get("momentum"):
                     self._remember(optimizer, group["params"])
 
-    @staticmethod
-    def _remember(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
-        """Make room for momentum that is switched on live: torch's RMSprop does so at its first step only."""
+    def _remember(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
+        """Make room for momentum: torch's RMSprop does so at its very first step only, and need not at a later one.
+
+        In fp16 the first step may be left out; torch's fused SGD would then go on with memory that nobody has filled.
+        """
+        first = self.scale is not None and isinstance(optimizer, torch.optim.SGD)
         for parameter in parameters:
-            if state := optimizer.state.get(parameter):
-                state.setdefault("momentum_buffer", torch.zeros_like(parameter))
+            if first or optimizer.state.get(parameter):
+                optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
 
     def saved(self, prefix: str) -> Continuation:
         """Return what the next step needs beside the weights, the names of tensors beginning with `prefix`."""
@@ -93,7 +97,8 @@ class Updater:
     def restore(self, prefix: str, saved: Continuation) -> None:
         """Go on from what `saved` returned. Raises KeyError, ValueError or RuntimeError where it is of another one."""
         for name, held in self._held().items():
-            held.copy_(saved.tensors[f"{prefix}{name}"])
+            if f"{prefix}{name}" in saved.tensors or name not in LossScale.OWN:  # it was perhaps in fp32
+                held.copy_(saved.tensors[f"{prefix}{name}"])
         for number, optimizer in enumerate(self._optimizers):
             state: dict[int, dict[str, Any]] = {}
             for key, value in {**saved.tensors, **saved.values}.items():
@@ -159,7 +164,8 @@ class Updater:
             for parameter, before in zip(self.parameters, self._before, strict=True):
                 parameter.copy_(torch.where(taken > 0, parameter, before))
         if measure:
-            self.update_ratio.copy_(self._ratio())
+            ratio = self._ratio()
+            self.update_ratio.copy_(self.scale.unless_overflow(ratio, self.update_ratio) if self.scale else ratio)
         if self.average:
             self.average.follow()
         for parameter in self.parameters:
@@ -176,7 +182,7 @@ class Updater:
             return self.alive
         self.scale.unscale(gradients)
         overflow = self.scale.overflow
-        self.grad_norm.copy_(torch.where(overflow > 0, self.grad_norm, length_of(gradients)))
+        self.grad_norm.copy_(self.scale.unless_overflow(length_of(gradients), self.grad_norm))
         if not self.fused:  # such an optimizer takes the gradient into its state, whatever becomes of the weights
             for gradient in gradients:
                 gradient.masked_fill_(overflow > 0, 0)

@@ -81,6 +81,11 @@ def initialise(model: nn.Module, name: str, std: float) -> None:
                 nn.init.zeros_(parameter)
 
 
+def first_filters(model: nn.Module) -> nn.Parameter:
+    """Return the filters of the first convolution of `model`."""
+    return next(module for module in model.modules() if isinstance(module, nn.Conv2d)).weight
+
+
 @torch.no_grad()
 def whiten(model: nn.Module, images: Tensor) -> None:
     """Give the first convolution filters that make patches of `images` [B, C, H, W] uncorrelated, and keep them.
@@ -89,7 +94,7 @@ def whiten(model: nn.Module, images: Tensor) -> None:
     half their negatives, since the bend after them lets only one sign through. What is left over stays as it was
     initialised. None of them is trained (after Page 2019 and Jordan 2024).
     """
-    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d)).weight
+    first = first_filters(model)
     patches = nn.functional.unfold(images, first.shape[2:]).transpose(1, 2).flatten(0, 1).double()
     covariance = (patches.T @ patches / len(patches)).cpu()  # so small that loading a GPU's solver takes longer
     variances, directions = torch.linalg.eigh(covariance)
