@@ -2,6 +2,7 @@
 
     python benchmarks/ladder.py                          # the presets that suit this machine, about 20 minutes
     python benchmarks/ladder.py mnist-mlp --quick        # one of them, to see that it works
+    python benchmarks/ladder.py mnist-mlp --brief --rounds 40
     python benchmarks/ladder.py --peers --accuracy --compile --save
 
 Every rung is a process of its own (`ladder_rungs.py`) with the same model, batch and optimizer, on the same data. They
@@ -281,13 +282,16 @@ def memory_of(pid: int) -> Result:
 def measure(preset: str, device: torch.device, args: argparse.Namespace) -> Result:
     """Measure the ladder of one preset."""
     spec, began = load_preset(preset), others()
-    rounds, seconds = (3, 0.6) if args.quick else (9, 1.5)
+    rounds, seconds = (args.rounds or 3, 0.6) if args.quick else (args.rounds or 9, 1.5)
     examples = spec.training.batch_size * getattr(spec.model, "unroll", 1)
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         root, data = Path(directory), Path(directory, "data.pt")
         start = first_steps(preset, device, root, 3 if args.quick else 5)
         name = store_data(spec, data)
-        rows = [*rung_rows(preset, spec, data, device, args.compile), *tuidl_rows(preset, root, device)]
+        rungs = rung_rows(preset, spec, data, device, args.compile)
+        if args.brief:
+            rungs = [row for row in rungs if not row.group or "all together" in row.label or row.label == "+ 1 thread"]
+        rows = [*rungs, *tuidl_rows(preset, root, device)]
         rows += peer_rows(preset, spec, data, device) if args.peers else []
         runners, troubles = {}, {}
         for key, row in enumerate(rows):
@@ -426,6 +430,8 @@ def main() -> None:
                         f"{', '.join(FOR_GPU)}")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     parser.add_argument("--quick", action="store_true", help="few and short rounds, to see that it works")
+    parser.add_argument("--brief", action="store_true", help="only the loop as taught, all by hand together, and tuidl")
+    parser.add_argument("--rounds", type=int, default=0, help="turns for each; more of them where the machine is not quiet")
     parser.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes")
     parser.add_argument("--peers", action="store_true", help="also Lightning and Keras, where they are installed")
     parser.add_argument("--accuracy", action="store_true", help="also the accuracy of mnist-mlp over five seeds")

@@ -81,7 +81,7 @@ def initialise(model: nn.Module, name: str, std: float) -> None:
                 nn.init.zeros_(parameter)
 
 
-def first_filters(model: nn.Module) -> nn.Parameter:
+def first_filters(model: nn.Module) -> Tensor:
     """Return the filters of the first convolution of `model`."""
     return next(module for module in model.modules() if isinstance(module, nn.Conv2d)).weight
 
