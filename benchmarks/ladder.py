@@ -431,7 +431,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     parser.add_argument("--quick", action="store_true", help="few and short rounds, to see that it works")
     parser.add_argument("--brief", action="store_true", help="only the loop as taught, all by hand together, and tuidl")
-    parser.add_argument("--rounds", type=int, default=0, help="turns for each; more of them where the machine is not quiet")
+    parser.add_argument("--rounds", type=int, default=0, help="turns for each; more where a machine is not quiet")
     parser.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes")
     parser.add_argument("--peers", action="store_true", help="also Lightning and Keras, where they are installed")
     parser.add_argument("--accuracy", action="store_true", help="also the accuracy of mnist-mlp over five seeds")
