@@ -48,8 +48,8 @@ class Rehearsal:
     [
         ({8: 0.04, 4: 0.03, 2: 0.02, 1: 0.01}, 1, [8, 4, 2, 1]),
         ({8: 0.01, 4: 0.02}, 8, [8, 4]),
-        ({8: 0.0100, 4: 0.0110, 2: 0.02}, 4, [8, 4, 2]),
-        ({8: 0.0100, 4: 0.0120, 2: 0.0125, 1: 0.02}, 8, [8, 4, 2, 1]),
+        ({8: 0.0100, 4: 0.0102, 2: 0.02}, 4, [8, 4, 2]),
+        ({8: 0.0100, 4: 0.0110, 2: 0.0120, 1: 0.02}, 8, [8, 4, 2, 1]),
         ({8: 2.0, 4: 1.0, 2: 5.0}, 4, [8, 4, 2]),
     ],
     ids=["the smaller the better", "all cores", "no gain", "a little gain", "slow steps"],
@@ -63,6 +63,19 @@ def test_the_fastest_number_is_taken(
     assert list(dict.fromkeys(task.tried)) == tried
     assert found.reasons[0] == CPU.reasons[0]
     assert found.reasons[1].startswith(f"threads {chosen}: ") and "ms with 8" in found.reasons[1]
+
+
+def test_a_busy_moment_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Rehearsal(monkeypatch, {8: 0.01, 4: 0.02, 2: 0.04, 1: 0.08})
+    step = task.step
+
+    def disturbed(index: int, lr: float) -> None:
+        step(index, lr)
+        task.now += 0.03 * (task.now < 0.3)  # longer than the first look at 8 threads
+
+    monkeypatch.setattr(task, "step", disturbed)
+    found = fit_threads(CPU, 0, lambda hardware: task)  # type: ignore[arg-type,return-value]
+    assert found.threads == 8
 
 
 @pytest.mark.parametrize(

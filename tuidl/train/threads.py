@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import statistics
 import time
 from collections.abc import Callable
 
@@ -11,10 +10,11 @@ import torch
 from tuidl.train.device import Hardware
 from tuidl.train.tasks.base import Task
 
-WARM_UP, FEWEST, MOST = 1, 2, 15  # steps of each trial that do not count, and how many do
-SECONDS = 0.15  # that a trial takes, unless the fewest steps take longer
+WARM_UP, FEWEST, MOST = 1, 2, 50  # steps of each trial that do not count, and how many do
+SECONDS = 0.1  # that a trial takes, unless the fewest steps take longer
+LONG = 0.5  # seconds of a step that one trial is enough for; shorter ones may have met a busy moment
 SLOWER = 1.3  # times the best, from which on still fewer threads are not tried
-NO_GAIN = 1.15  # times the best: so little is not worth another core, which others may want
+NO_GAIN = 1.05  # times the best: so little is not worth another core
 
 
 def fit_threads(hardware: Hardware, wanted: int, rehearse: Callable[[Hardware], Task]) -> Hardware:
@@ -30,10 +30,11 @@ def fit_threads(hardware: Hardware, wanted: int, rehearse: Callable[[Hardware], 
     task.begin_epoch(0)
     took: dict[int, float] = {}
     for threads in _offered(hardware.threads):
-        torch.set_num_threads(threads)
-        took[threads] = _step_time(task)
+        took[threads] = _step_time(task, threads)
         if took[threads] > SLOWER * min(took.values()):
             break
+    if max(took.values()) < LONG:
+        took = {threads: min(seconds, _step_time(task, threads)) for threads, seconds in took.items()}
     best = min(took.values())
     chosen = min(threads for threads, seconds in took.items() if seconds <= NO_GAIN * best)
     torch.set_num_threads(chosen)
@@ -48,12 +49,13 @@ def _offered(most: int) -> list[int]:
     return [most, *(2**power for power in range(10, -1, -1) if 2**power < most)]
 
 
-def _step_time(task: Task) -> float:
-    """Return the seconds of a step of `task`, the median of a few."""
+def _step_time(task: Task, threads: int) -> float:
+    """Return the seconds of a step of `task`: the least of a few, as all else can only make it slower."""
+    torch.set_num_threads(threads)
     times: list[float] = []
     while len(times) < WARM_UP + FEWEST or (len(times) < WARM_UP + MOST and sum(times) < SECONDS):
         index = len(times) % task.steps_per_epoch
         began = time.perf_counter()
         task.step(index, 0.0)
         times.append(time.perf_counter() - began)
-    return statistics.median(times[WARM_UP:])
+    return min(times[WARM_UP:])
