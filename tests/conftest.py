@@ -1,6 +1,7 @@
 """Shared by all tests: `tuidl` in a process of its own, away from the user's directories."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ import pytest
 from tuidl.runs import RunPaths, RunReader, read_state
 
 os.environ["TUIDL_PRESETS_DIR"] = os.devnull  # no test sees the user's own presets
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script's background job; runs would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PATIENCE = 90.0  # seconds until a test gives up waiting; nothing is ever asserted about time
 SENTENCES = "the cat sat on the mat. a dog ran over the hill and far away.\n"
