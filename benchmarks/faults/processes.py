@@ -233,9 +233,6 @@ def _in_the_foreground(lab: Lab, trial: Trial) -> None:
     hold(code in (0, 128 + number), f"it ends with {code}: {said.decode()[-300:]}")
     if not paths.spec.exists():  # it had not begun
         return
-    if code and read_state(paths)[1] == "completed":  # the signal has met the process on its way out
-        check_same(story_of(paths), whole.story)
-        return
     _check_ended(paths, code, number)
     if code:
         lab.resume(paths)

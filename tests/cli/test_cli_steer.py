@@ -173,6 +173,14 @@ def test_a_run_ended_at_once_says_so(tuidl):
     assert tuidl.reader("x").status().reason
 
 
+def test_a_signal_that_comes_when_all_is_done_changes_no_exit_code(cli, tuidl):
+    assert cli(*tuidl.language("--name", "x")).code == 0
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        assert signal.getsignal(number) is signal.SIG_IGN, "no handler of ours lives as long as the process"
+        os.kill(os.getpid(), number)
+    assert tuidl.reader("x").status().state == "completed"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_before_the_first_step_has_its_exit_code(cli, tuidl, monkeypatch, number, code):
     from tuidl.train import session

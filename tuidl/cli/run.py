@@ -146,6 +146,7 @@ def _train_here(paths: RunPaths, spec: RunSpec, args: argparse.Namespace) -> int
     _catch_signals(door, hang_up=True)
     try:
         code = conduct(paths, printer.show, door, _wishes(args, printer.progress))
+        _ignore_signals()
     except BaseException as error:
         printer.failed(error)
         raise
@@ -161,7 +162,9 @@ def train_detached(args: argparse.Namespace) -> int:
     paths = RunPaths(args.directory)
     door = Door(paths)
     _catch_signals(door, hang_up=False)
-    return conduct(paths, lambda event, stored: None, door, _wishes(args))
+    code = conduct(paths, lambda event, stored: None, door, _wishes(args))
+    _ignore_signals()
+    return code
 
 
 def companion(args: argparse.Namespace) -> int:
@@ -173,6 +176,15 @@ def companion(args: argparse.Namespace) -> int:
         os._exit(0)  # nothing is open any more, and torch would take a second to leave
     here = order.paths.directory
     return train_detached(argparse.Namespace(directory=here, offline=order.offline, asked_at=time.time()))
+
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _ignore_signals() -> None:
+    """Let no signal change the exit code of a run that is over: torch takes a second to leave, without our handlers."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _catch_signals(door: Any, hang_up: bool) -> None:
@@ -192,7 +204,7 @@ def _catch_signals(door: Any, hang_up: bool) -> None:
         door.save = True
 
     signal.signal(signal.SIGUSR1, save)  # what SLURM and its kind send before the time is up
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDING:
         # what is ignored already stays so: nohup and a script's background jobs have asked to be spared
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handle if hang_up or number != signal.SIGHUP else signal.SIG_IGN)
