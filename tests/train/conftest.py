@@ -7,7 +7,8 @@ import platformdirs
 import pytest
 import torch
 
-from tuidl.train import orders
+from tuidl.train import answers, orders
+from tuidl.train.data import load
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +33,13 @@ def cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def _no_naps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orders, "PAUSE_NAP", 0.0)
+
+
+@pytest.fixture
+def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No data set is here, and the stand-ins are small."""
+    monkeypatch.setenv("TUIDL_DATA_DIR", str(tmp_path / "no-data"))
+    monkeypatch.setattr(load, "STAND_IN_SIZES", (600, 100))
+    answers.forget()
+    yield
+    answers.forget()

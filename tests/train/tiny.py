@@ -100,6 +100,11 @@ def spec_of(task: str = "classification", **groups: Settings | Any) -> RunSpec:
     return build_spec(data)
 
 
+def plain(spec: RunSpec) -> dict[str, Any]:
+    """Return a spec as JSON data, as the screen sends it."""
+    return spec.model_dump(mode="json")
+
+
 TEXT = "the cat sat on the mat. the dog ate the cat's hat, and that was that. " * 20
 
 

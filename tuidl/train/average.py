@@ -11,7 +11,8 @@ YOUNG = 9.0  # step t is weighted at least by 9 / (9 + t), so that the weights a
 class Average:
     """Follows `model` with a copy whose weights and norm statistics keep `memory` of themselves at each step.
 
-    Averages of the path of an optimizer go back to Polyak & Juditsky 1992. Nothing here waits for the device.
+    Averages of the path of an optimizer go back to Polyak & Juditsky 1992. Nothing here waits for the device; torch's
+    AveragedModel does at each step, to see whether it is its first.
     """
 
     def __init__(self, model: nn.Module, memory: float) -> None:
